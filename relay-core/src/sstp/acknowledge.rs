@@ -1,0 +1,210 @@
+//! The two message lists of a connection and their cumulative acknowledgement (sstp-behaviour 3.1.4.2.1, 3.1.4.7, 3.1.5.19).
+//!
+//! The invariant on which every count rests: *each EndMessage on the wire is one entry in the sender's outbound list and one
+//! in the receiver's inbound list, in the same order*, whatever became of its session meanwhile. MessageCount is then a
+//! number of entries from the front, the same ones on both sides.
+
+use super::command::SessionId;
+use std::collections::VecDeque;
+
+/// Names a received message sequence of one connection, in order of its EndMessage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboundSeq(pub u64);
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    complete: bool,
+    immediate: bool,
+}
+
+/// InboundMessageList: what was received, and which of it is complete.
+#[derive(Debug, Default)]
+pub struct InboundMessages {
+    entries: VecDeque<Entry>,
+    /// Sequence number of the front entry.
+    front: u64,
+    /// Length of the leading run of complete entries.
+    leading: usize,
+    /// Whether an entry of the leading run asked for an immediate acknowledgement.
+    immediate: bool,
+}
+
+impl InboundMessages {
+    /// A message sequence has ended; it is 'processing' until [`InboundMessages::complete`].
+    pub fn push(&mut self, acknowledge_immediately: bool) -> InboundSeq {
+        let seq = InboundSeq(self.front + self.entries.len() as u64);
+        self.entries.push_back(Entry { complete: false, immediate: acknowledge_immediately });
+        seq
+    }
+
+    /// The higher layer has finished with a message.
+    ///
+    /// # Panics
+    /// If the message was never received, or completed before: each is completed exactly once.
+    pub fn complete(&mut self, seq: InboundSeq) {
+        let index = seq.0.checked_sub(self.front).expect("a message is completed once") as usize;
+        let entry = self.entries.get_mut(index).expect("only received messages are completed");
+        assert!(!entry.complete, "a message is completed once");
+        entry.complete = true;
+        while let Some(entry) = self.entries.get(self.leading).filter(|entry| entry.complete) {
+            self.immediate |= entry.immediate;
+            self.leading += 1;
+        }
+    }
+
+    /// Length of the leading run of complete messages: what an acknowledgement sent now would count.
+    pub fn acknowledgeable(&self) -> usize {
+        self.leading
+    }
+
+    /// Whether the leading run holds a message with flag A.
+    pub fn wants_immediate(&self) -> bool {
+        self.immediate
+    }
+
+    /// Messages received and not yet acknowledged.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether every received message has been acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Computes MessageCount (3.1.4.2.1): removes the leading run and returns its length.
+    pub fn take_count(&mut self) -> u32 {
+        let count = self.leading;
+        self.entries.drain(..count);
+        self.front += count as u64;
+        self.leading = 0;
+        self.immediate = false;
+        count as u32
+    }
+
+    /// Gives unused memory back.
+    pub fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+}
+
+/// OutboundMessageList: what was sent and is not yet acknowledged.
+#[derive(Debug, Default)]
+pub struct OutboundMessages {
+    entries: VecDeque<(SessionId, u64)>,
+    /// Entries that the peer has acknowledged and that were not yet taken.
+    acknowledged: usize,
+}
+
+/// MessageCount is above the number of messages outstanding: a ProtocolError (wire-profile 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountTooHigh;
+
+impl OutboundMessages {
+    /// A message sequence with the caller's `tag` was sent.
+    pub fn push(&mut self, session: SessionId, tag: u64) {
+        self.entries.push_back((session, tag));
+    }
+
+    /// The peer acknowledges `count` more messages (3.1.5.19); [`OutboundMessages::take_acknowledged`] gives them one by one.
+    ///
+    /// # Errors
+    /// [`CountTooHigh`]; nothing is acknowledged then.
+    pub fn acknowledge(&mut self, count: u32) -> Result<(), CountTooHigh> {
+        let acknowledged = self.acknowledged + count as usize;
+        if acknowledged > self.entries.len() {
+            return Err(CountTooHigh);
+        }
+        self.acknowledged = acknowledged;
+        Ok(())
+    }
+
+    /// The oldest acknowledged message that was not yet taken.
+    pub fn take_acknowledged(&mut self) -> Option<(SessionId, u64)> {
+        if self.acknowledged == 0 {
+            return None;
+        }
+        self.acknowledged -= 1;
+        self.entries.pop_front()
+    }
+
+    /// Messages sent and not yet acknowledged.
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.acknowledged
+    }
+
+    /// Whether everything sent has been acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives unused memory back.
+    pub fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_count_is_the_leading_run_of_complete_messages() {
+        let mut inbound = InboundMessages::default();
+        let seqs: Vec<_> = (0..4).map(|_| inbound.push(false)).collect();
+        inbound.complete(seqs[1]);
+        inbound.complete(seqs[3]);
+        assert_eq!(inbound.take_count(), 0);
+        inbound.complete(seqs[0]);
+        assert_eq!(inbound.acknowledgeable(), 2);
+        assert_eq!(inbound.take_count(), 2);
+        assert_eq!(inbound.take_count(), 0, "a count is a delta");
+        inbound.complete(seqs[2]);
+        assert_eq!(inbound.take_count(), 2);
+        assert!(inbound.is_empty());
+    }
+
+    #[test]
+    fn flag_a_counts_once_its_message_is_in_the_leading_run() {
+        let mut inbound = InboundMessages::default();
+        let first = inbound.push(false);
+        let second = inbound.push(true);
+        inbound.complete(second);
+        assert!(!inbound.wants_immediate());
+        inbound.complete(first);
+        assert!(inbound.wants_immediate());
+        inbound.take_count();
+        assert!(!inbound.wants_immediate());
+    }
+
+    #[test]
+    #[should_panic(expected = "a message is completed once")]
+    fn completion_happens_exactly_once() {
+        let mut inbound = InboundMessages::default();
+        let seq = inbound.push(false);
+        inbound.complete(seq);
+        inbound.complete(seq);
+    }
+
+    #[test]
+    fn acknowledgements_take_the_oldest_of_all_sessions() {
+        let mut outbound = OutboundMessages::default();
+        for tag in 0..3 {
+            outbound.push(SessionId(tag as u32 % 2 + 1), tag);
+        }
+        outbound.acknowledge(2).unwrap();
+        assert_eq!(outbound.take_acknowledged(), Some((SessionId(1), 0)));
+        assert_eq!(outbound.take_acknowledged(), Some((SessionId(2), 1)));
+        assert_eq!(outbound.take_acknowledged(), None);
+        assert_eq!(outbound.len(), 1);
+    }
+
+    #[test]
+    fn a_count_above_the_outstanding_is_refused_whole() {
+        let mut outbound = OutboundMessages::default();
+        outbound.push(SessionId(1), 7);
+        outbound.acknowledge(1).unwrap();
+        assert_eq!(outbound.acknowledge(1), Err(CountTooHigh));
+        assert_eq!(outbound.take_acknowledged(), Some((SessionId(1), 7)));
+    }
+}
