@@ -336,7 +336,6 @@ pub struct AccountRequest {
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "Connect is rare and lives for one call")]
 pub enum Command {
     /// See [`Connect`].
     Connect(Connect),

@@ -167,7 +167,6 @@ pub enum Ended {
 
 /// What happened on a connection.
 #[derive(Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "events are handed over one at a time, never stored")]
 pub enum Event {
     /// A peer wants in; its version and target fit. Answer with [`Connection::accept`] or [`Connection::refuse`]; until then
     /// nothing behind it is read.
