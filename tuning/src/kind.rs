@@ -401,9 +401,9 @@ impl<C: Choice> OneOf<C> {
     pub(crate) const NEW: Self = Self(std::marker::PhantomData);
 }
 
-/// `"a", "b" or "c"`.
-fn alternatives<C: Choice>() -> String {
-    let words: Vec<String> = C::CHOICES.iter().map(|(_, word, _)| quoted(word)).collect();
+/// `a, b or c`.
+fn alternatives(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = words.collect();
     match words.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
@@ -419,7 +419,8 @@ impl<C: Choice> Kind for OneOf<C> {
         let choice = C::CHOICES.iter().find(|(_, word, _)| *word == text);
         choice.map(|(value, ..)| *value).or_else(|| {
             let near = nearest(text, C::CHOICES.iter().map(|(_, word, _)| *word)).map(quoted);
-            let cause = Cause::NotAChoice { found: shortened(text), allowed: alternatives::<C>(), near };
+            let allowed = alternatives(C::CHOICES.iter().map(|(_, word, _)| quoted(word)));
+            let cause = Cause::NotAChoice { found: shortened(text), allowed, near };
             fault(item, faults, cause)
         })
     }
@@ -430,7 +431,6 @@ impl<C: Choice> Kind for OneOf<C> {
     }
 
     fn describe(&self) -> String {
-        let meanings = C::CHOICES.iter().map(|(_, word, meaning)| format!("{} ({})", quoted(word), meaning));
-        meanings.collect::<Vec<_>>().join(" or ")
+        alternatives(C::CHOICES.iter().map(|(_, word, meaning)| format!("{} ({meaning})", quoted(word))))
     }
 }

@@ -18,8 +18,8 @@ const REFERENCE_HEAD: &str = "\
 <!-- Made by `relayctl config reference`; a test fails when it is not current. -->
 
 The relay reads one TOML file. Every key but `relay.url` has a default. An unknown key, a wrong value and values that
-contradict each other are errors: the relay does not start, and says all of them with their lines. `relayctl config check FILE` says
-the same without starting it.
+contradict each other are errors: the relay does not start, and says all of them with their lines.
+`relayctl config check FILE` says the same without starting it.
 
 * A size is a string such as `\"64 KiB\"` or `\"250 MB\"`, or a plain number of bytes. Units: B, kB, MB, GB, TB (powers of
   1000), KiB, MiB, GiB, TiB (powers of 1024).
@@ -47,7 +47,7 @@ pub fn commented_toml(config: &Config) -> String {
         for key in section.keys {
             text.push('\n');
             key.doc().for_each(|line| push_line(&mut text, &["# ", line]));
-            push_line(&mut text, &["# ", &capitalised(&key.describe()), "."]);
+            wrapped(&sentence(&key.describe())).for_each(|line| push_line(&mut text, &["# ", &line]));
             let value = (key.write)(config);
             let is_default = value == (key.write)(&defaults) && matches!(key.preset, Preset::Default(_));
             push_line(&mut text, &[if is_default { "#" } else { "" }, key.name, " = ", &value]);
@@ -89,7 +89,9 @@ fn entry(key: &Key) -> String {
         Preset::Default(value) => format!("Default: `{value}`."),
         Preset::Required(example) => format!("Required. Example: `{example}`."),
     };
-    push_line(&mut text, &["\n", &capitalised(&key.describe()), ". ", &preset]);
+    text.push('\n');
+    wrapped(&format!("{} {preset}", sentence(&key.describe())))
+        .for_each(|line| push_line(&mut text, &[&line]));
     text
 }
 
@@ -98,7 +100,26 @@ fn push_line(text: &mut String, parts: &[&str]) {
     text.push('\n');
 }
 
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+/// `words` with a capital letter and a full stop.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).chain(std::iter::once('.')).collect()
+    })
+}
+
+/// `text` in lines of at most 110 characters, if its words allow it.
+fn wrapped(text: &str) -> impl Iterator<Item = String> {
+    let width = 110;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.into_iter()
 }
