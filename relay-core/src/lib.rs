@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod directory;
+pub mod relay;
 pub mod security;
 pub mod sstp;
 pub mod store;
