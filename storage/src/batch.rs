@@ -56,9 +56,7 @@ pub(crate) fn encode(
             LogEntry::DeleteRecipient { id, first, .. } => {
                 ledger.targets(*id, std::iter::once(first.segment))
             }
-            LogEntry::Delete { id, parts, .. } => {
-                ledger.targets(*id, parts.iter().map(|part| part.segment))
-            }
+            LogEntry::Delete { id, parts, .. } => ledger.targets(*id, parts.iter().map(|part| part.segment)),
         };
         let header = record::encode_header(entry, &targets, headers);
         let payload: usize = payload_of(entry).iter().map(Bytes::len).sum();
@@ -86,7 +84,9 @@ fn check(entry: &LogEntry) -> Result<(), &'static str> {
             }
             Ok(())
         }
-        LogEntry::Delete { parts, .. } if parts.is_empty() => Err("a deletion names the parts of its message"),
+        LogEntry::Delete { parts, .. } if parts.is_empty() => {
+            Err("a deletion names the parts of its message")
+        }
         LogEntry::Delete { .. } | LogEntry::DeleteRecipient { .. } => Ok(()),
     }
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const FREE_SEGMENTS: usize = 4;
 
 const LOCK_NAME: &str = "lock";
-const LOCK_TEXT: &[u8] = b"Whoever holds the lock on this file is the relay that this mailbox log belongs to.\n";
+const LOCK_TEXT: &[u8] =
+    b"Whoever holds the lock on this file is the relay that this mailbox log belongs to.\n";
 
 /// An opened directory.
 #[derive(Debug)]
@@ -81,12 +82,10 @@ fn foreign(path: PathBuf, header: Option<SegmentHeader>) -> StorageError {
 }
 
 fn lock(directory: &Path) -> Result<File, StorageError> {
-    std::fs::create_dir_all(directory)
-        .map_err(|error| StorageError::io("creating", directory, error))?;
+    std::fs::create_dir_all(directory).map_err(|error| StorageError::io("creating", directory, error))?;
     let path = directory.join(LOCK_NAME);
     let fault = |error| StorageError::io("locking", &path, error);
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StorageError::Locked { directory: directory.into() }),
@@ -117,10 +116,7 @@ fn list(directory: &Path) -> Result<Vec<SegmentName>, StorageError> {
     Ok(names)
 }
 
-async fn read_header(
-    file: &SegmentFile,
-    path: &Path,
-) -> Result<Option<SegmentHeader>, StorageError> {
+async fn read_header(file: &SegmentFile, path: &Path) -> Result<Option<SegmentHeader>, StorageError> {
     let block = file.read(0, BLOCK as usize).await?;
     match SegmentHeader::parse(&block) {
         Ok(header) => Ok(Some(header)),

@@ -111,7 +111,9 @@ pub enum StorageError {
         reason: &'static str,
     },
     /// An entry larger than a segment. Nothing of its batch was written.
-    #[error("entry {index} of the batch needs {bytes} bytes, a segment holds {limit}: use larger segments or fewer recipients")]
+    #[error(
+        "entry {index} of the batch needs {bytes} bytes, a segment holds {limit}: use larger segments or fewer recipients"
+    )]
     EntryTooLarge {
         /// Its place in the batch.
         index: usize,
@@ -144,10 +146,14 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// sled refused.
-    #[error("the user database failed: {0}. Check the disk; if it says corruption, restore the database from a backup")]
+    #[error(
+        "the user database failed: {0}. Check the disk; if it says corruption, restore the database from a backup"
+    )]
     Users(#[from] sled::Error),
     /// A value of the user database is not what this crate writes.
-    #[error("the {tree} record of {key} in the user database is damaged ({reason}): register it again or restore a backup")]
+    #[error(
+        "the {tree} record of {key} in the user database is damaged ({reason}): register it again or restore a backup"
+    )]
     UserRecordDamaged {
         /// `device`, `account` or `identity`.
         tree: &'static str,
@@ -155,16 +161,6 @@ pub enum StorageError {
         key: String,
         /// What is wrong with it.
         reason: &'static str,
-    },
-    /// A change of the user database that it cannot hold: a defect of the caller. Nothing was changed.
-    #[error("the {tree} record of {key} cannot be stored: {reason}")]
-    UserRecordUnstorable {
-        /// `device`, `account` or `identity`.
-        tree: &'static str,
-        /// The URL.
-        key: String,
-        /// What is wrong with it.
-        reason: String,
     },
 }
 

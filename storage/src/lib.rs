@@ -18,7 +18,10 @@ mod record;
 mod replay;
 mod scan;
 mod segment;
+mod users;
+mod users_format;
 
 pub use error::StorageError;
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
 pub use replay::{Damage, Replay, ReplayReport};
+pub use users::{UserCounts, UserDatabase};

@@ -9,9 +9,7 @@ use crate::ledger::Ledger;
 use crate::manifest::Manifest;
 use crate::record::{Prefix, Seed};
 use crate::replay::{Replay, Replayed, replay};
-use crate::segment::{
-    BLOCK, MAX_SEGMENT_BYTES, SegmentFile, SegmentHeader, SegmentName, sync_directory,
-};
+use crate::segment::{BLOCK, MAX_SEGMENT_BYTES, SegmentFile, SegmentHeader, SegmentName, sync_directory};
 use bytes::Bytes;
 use futures_lite::future::zip;
 use glommio::sync::{Permit, Semaphore};

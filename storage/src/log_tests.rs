@@ -78,9 +78,8 @@ fn ids(replay: &Replay) -> Vec<u64> {
 
 fn files(directory: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries
-        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
-        .collect();
+    let mut files: Vec<_> =
+        entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix)).collect();
     files.sort();
     files
 }
@@ -303,9 +302,8 @@ fn a_torn_last_batch_is_cut_at_every_sector_and_costs_nothing_that_was_confirmed
                 overwrite(path, start + cut * 512, &lost);
 
                 let (log, replay) = open(&directory, 64 * KIB).await;
-                let whole = |position: &&Position| {
-                    u64::from(position.offset + position.length) <= start + cut * 512
-                };
+                let whole =
+                    |position: &&Position| u64::from(position.offset + position.length) <= start + cut * 512;
                 let kept = 4 + positions.iter().filter(whole).count();
                 assert_eq!(replay.messages.len(), kept, "cut at sector {cut}");
                 assert_eq!(replay.report.damaged, [], "cut at sector {cut}");

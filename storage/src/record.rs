@@ -209,10 +209,7 @@ pub(crate) fn encode_header(entry: &LogEntry, segments: &[u32], out: &mut Aligne
             Kind::LaterPart
         }
         LogEntry::DeleteRecipient { id, recipient, .. } => {
-            archive(
-                &DeleteRecipient { id: id.0, segments: segments.to_vec(), recipient: *recipient },
-                out,
-            );
+            archive(&DeleteRecipient { id: id.0, segments: segments.to_vec(), recipient: *recipient }, out);
             Kind::DeleteRecipient
         }
         LogEntry::Delete { id, .. } => {
@@ -298,11 +295,7 @@ impl Header {
             tail: Bytes::copy_from_slice(&part.tail),
             expires_at: part.expires_at.to_native(),
         };
-        Some(Self::FirstPart {
-            id: id(part.id),
-            last: part.last,
-            head: MessageHead { header, recipients },
-        })
+        Some(Self::FirstPart { id: id(part.id), last: part.last, head: MessageHead { header, recipients } })
     }
 
     /// The message that the record belongs to.
@@ -318,8 +311,7 @@ impl Header {
 
 fn access<T>(bytes: &[u8]) -> Option<&T>
 where
-    T: rkyv::Portable
-        + for<'a> rkyv::bytecheck::CheckBytes<HighValidator<'a, rancor::Failure>>,
+    T: rkyv::Portable + for<'a> rkyv::bytecheck::CheckBytes<HighValidator<'a, rancor::Failure>>,
 {
     rkyv::access::<T, rancor::Failure>(bytes).ok()
 }

@@ -114,11 +114,7 @@ pub(crate) async fn replay(sources: &[Source], salt: u64) -> Result<Replayed, St
     Ok(Replayed {
         tails: sources.iter().zip(&scans).map(tail).collect(),
         last_batch: scans.iter().map(|scan| scan.last_batch).max().unwrap_or(0),
-        replay: Replay {
-            highest_id: collector.highest_id,
-            messages: collector.finish(&mut ledger),
-            report,
-        },
+        replay: Replay { highest_id: collector.highest_id, messages: collector.finish(&mut ledger), report },
         ledger,
     })
 }

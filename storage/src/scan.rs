@@ -143,13 +143,7 @@ impl Window<'_> {
     }
 
     /// Judges what lies at `offset`. Records of a batch before `batch` are stale.
-    async fn look(
-        &mut self,
-        offset: u64,
-        room: u64,
-        seed: Seed,
-        batch: u64,
-    ) -> Result<Sight, StorageError> {
+    async fn look(&mut self, offset: u64, room: u64, seed: Seed, batch: u64) -> Result<Sight, StorageError> {
         let bytes = self.view(offset, PREFIX_BYTES).await?;
         let prefix = Prefix::parse(bytes, seed, offset as u32, room).filter(|prefix| prefix.batch >= batch);
         let Some(prefix) = prefix else {

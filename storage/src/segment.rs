@@ -162,8 +162,7 @@ impl SegmentFile {
     pub(crate) async fn create(path: &Path, size: u64) -> Result<Self, StorageError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file =
-            options.dma_open(path).await.map_err(|error| StorageError::io("creating", path, error))?;
+        let file = options.dma_open(path).await.map_err(|error| StorageError::io("creating", path, error))?;
         if let Err(error) = file.pre_allocate(size, false).await {
             if let Err(left) = file.remove().await {
                 tracing::warn!(path = %path.display(), error = %left, "an unfinished segment file stays behind");
@@ -205,9 +204,7 @@ impl SegmentFile {
         let length = buffer.len();
         match self.file.write_at(buffer, offset).await {
             Ok(written) if written == length => Ok(()),
-            Ok(_) => {
-                Err(StorageError::io("writing", &self.path(), std::io::ErrorKind::WriteZero))
-            }
+            Ok(_) => Err(StorageError::io("writing", &self.path(), std::io::ErrorKind::WriteZero)),
             Err(error) => Err(StorageError::io("writing", &self.path(), error)),
         }
     }
