@@ -609,5 +609,8 @@ async fn discard(file: SegmentFile) {
 }
 
 #[cfg(test)]
+#[path = "log_history_tests.rs"]
+mod history_tests;
+#[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const KIB: u64 = 1024;
 
-pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(512 * 1024)
         .make()
@@ -22,7 +22,7 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
         .run(future)
 }
 
-fn options(directory: &Path, segment_bytes: u64) -> LogOptions {
+pub(super) fn options(directory: &Path, segment_bytes: u64) -> LogOptions {
     LogOptions { directory: directory.into(), segment_bytes, shard: 0, shards: 1 }
 }
 
@@ -30,7 +30,7 @@ async fn open(directory: &TempDir, segment_bytes: u64) -> (MailboxLog, Replay) {
     MailboxLog::open(options(directory.path(), segment_bytes)).await.unwrap()
 }
 
-fn head(recipients: u32) -> Arc<MessageHead> {
+pub(super) fn head(recipients: u32) -> Arc<MessageHead> {
     let address = |number| MailboxAddress {
         account: AccountUrl::new(format!("account-{number}")).unwrap(),
         identity: IdentityUrl::new("grooveIdentity://x").unwrap(),
@@ -58,7 +58,7 @@ fn message(id: u64, payload: &[u8]) -> LogEntry {
     part_of(id, (0, true), payload)
 }
 
-fn payload(id: u64, length: usize) -> Vec<u8> {
+pub(super) fn payload(id: u64, length: usize) -> Vec<u8> {
     (0..length).map(|at| (id as usize + at * 7) as u8 | 1).collect()
 }
 

@@ -331,3 +331,142 @@ fn address(archived: &ArchivedAddress<'_>) -> Option<MailboxAddress> {
         resource: ResourceUrl::new(archived.resource.as_bytes()).ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use relay_core::store::{Family, Position};
+    use std::sync::Arc;
+
+    const BATCH: u64 = 0x1122_3344_5566_7788;
+
+    fn seed() -> Seed {
+        Seed::new(0x0123_4567_89ab_cdef, 7)
+    }
+
+    fn record(entry: &LogEntry, segments: &[u32], offset: u32) -> Vec<u8> {
+        let mut headers = AlignedVec::new();
+        headers.extend_from_slice(b"something before");
+        let encoded = encode_header(entry, segments, &mut headers);
+        let payload: &[Bytes] = match entry {
+            LogEntry::Part { payload, .. } => payload,
+            _ => &[],
+        };
+        let length = PREFIX_BYTES + encoded.range.len() + payload.iter().map(Bytes::len).sum::<usize>();
+        let mut buffer = vec![0; length];
+        write(&mut buffer, (seed(), offset), BATCH, encoded.kind, &headers[encoded.range], payload);
+        buffer
+    }
+
+    fn parse(record: &[u8], offset: u32) -> Option<(Header, Vec<u8>)> {
+        let prefix = Prefix::parse(record, seed(), offset, record.len() as u64)?;
+        assert_eq!(prefix.batch, BATCH);
+        let mut aligned = AlignedVec::<16>::new();
+        aligned.extend_from_slice(record);
+        prefix.body_is_whole(&aligned, seed(), offset).then_some(())?;
+        let header = Header::parse(prefix.kind, &aligned[PREFIX_BYTES..prefix.payload_start()])?;
+        Some((header, record[prefix.payload_start()..].to_vec()))
+    }
+
+    fn part(id: u64, head: Option<MessageHead>, index: u32, last: bool, payload: &[u8]) -> LogEntry {
+        LogEntry::Part {
+            id: RecordId(id),
+            family: Family::Device,
+            index,
+            last,
+            head: head.map(Arc::new),
+            payload: payload.chunks(7).map(Bytes::copy_from_slice).collect(),
+        }
+    }
+
+    fn any_address() -> impl Strategy<Value = MailboxAddress> {
+        ("[!-~]{1,30}", "[!-~]{1,30}", prop::option::of("[!-~]{1,30}"), "[!-~]{1,30}").prop_map(
+            |(account, identity, device, resource)| MailboxAddress {
+                account: AccountUrl::new(account).unwrap(),
+                identity: IdentityUrl::new(identity).unwrap(),
+                device: device.map(|device| DeviceUrl::new(device).unwrap()),
+                resource: ResourceUrl::new(resource).unwrap(),
+            },
+        )
+    }
+
+    fn any_head() -> impl Strategy<Value = MessageHead> {
+        let tail = prop::collection::vec(any::<u8>(), 0..60);
+        let recipients = prop::collection::vec(any_address(), 1..5);
+        (any::<u8>(), tail, any::<u64>(), recipients).prop_map(|(flags, tail, expires_at, recipients)| {
+            let header = MessageHeader { flags, tail: tail.into(), expires_at };
+            MessageHead { header, recipients }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_first_part_round_trips(
+            id: u64, head in any_head(), last: bool, offset: u32,
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let record = record(&part(id, Some(head.clone()), 0, last, &payload), &[], offset);
+            let header = Header::FirstPart { id: RecordId(id), last, head };
+            prop_assert_eq!(parse(&record, offset), Some((header, payload)));
+        }
+
+        #[test]
+        fn a_later_part_round_trips(
+            id: u64, index in 1..u32::MAX, last: bool, payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let record = record(&part(id, None, index, last, &payload), &[], 4096);
+            let header = Header::LaterPart { id: RecordId(id), index, last };
+            prop_assert_eq!(parse(&record, 4096), Some((header, payload)));
+        }
+
+        #[test]
+        fn a_deletion_round_trips(
+            id: u64, recipient: u32, segments in prop::collection::vec(any::<u32>(), 1..5),
+        ) {
+            let id = RecordId(id);
+            let first = Position { segment: 1, offset: 4096, length: 100 };
+            let family = Family::Identity;
+            let entry = LogEntry::DeleteRecipient { id, family, first, recipient };
+            let header = Header::DeleteRecipient { id, segments: segments.clone().into(), recipient };
+            prop_assert_eq!(parse(&record(&entry, &segments, 8), 8), Some((header, vec![])));
+            let entry = LogEntry::Delete { id, family, parts: [first].into_iter().collect() };
+            let header = Header::Delete { id, segments: segments.clone().into() };
+            prop_assert_eq!(parse(&record(&entry, &segments, 8), 8), Some((header, vec![])));
+        }
+
+        #[test]
+        fn no_header_makes_parsing_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            let mut aligned = AlignedVec::<16>::new();
+            aligned.extend_from_slice(&bytes);
+            for kind in [Kind::FirstPart, Kind::LaterPart, Kind::DeleteRecipient, Kind::Delete] {
+                let _ = Header::parse(kind, &aligned);
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_noticed() {
+        let mut record = record(&part(9, None, 1, true, b"some payload"), &[], 4096);
+        assert!(parse(&record, 4096).is_some());
+        for bit in 0..record.len() * 8 {
+            record[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse(&record, 4096), None, "bit {bit}");
+            record[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_record_counts_only_in_its_segment_at_its_offset_and_within_the_room() {
+        let record = record(&part(9, None, 1, true, b"some payload"), &[], 4096);
+        let length = record.len() as u64;
+        assert!(Prefix::parse(&record, seed(), 4096, length).is_some());
+        assert!(Prefix::parse(&record, seed(), 4104, length).is_none());
+        assert!(Prefix::parse(&record, seed(), 4096, length - 1).is_none());
+        assert!(Prefix::parse(&record[..PREFIX_BYTES - 1], seed(), 4096, length).is_none());
+        let other_segment = Seed::new(0x0123_4567_89ab_cdef, 8);
+        assert!(Prefix::parse(&record, other_segment, 4096, length).is_none());
+        let other_log = Seed::new(0x0123_4567_89ab_cdee, 7);
+        assert!(Prefix::parse(&record, other_log, 4096, length).is_none());
+    }
+}
