@@ -456,6 +456,59 @@ mod tests {
         }
     }
 
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn records_are_laid_out_as_format_md_says() {
+        let address = MailboxAddress {
+            account: AccountUrl::new("a://1").unwrap(),
+            identity: IdentityUrl::new("i").unwrap(),
+            device: Some(DeviceUrl::new("d").unwrap()),
+            resource: ResourceUrl::new("r").unwrap(),
+        };
+        let header = MessageHeader { flags: 0x42, tail: Bytes::from_static(b"tail"), expires_at: 9 };
+        let head = MessageHead { header, recipients: vec![address] };
+        let first = Position { segment: 3, offset: 4096, length: 100 };
+        let (id, family) = (RecordId(1), Family::Device);
+        let vectors = [
+            (
+                part(1, Some(head), 0, true, b"payload"),
+                concat!(
+                    "c9dfec65b1659e637f0000005800000088776655443322110100000000000000",
+                    "7461696c613a2f2f31696472f8ffffff05000000f5ffffff0100000001000000",
+                    "eaffffff01000000e3ffffff0100000001000000000000000900000000000000",
+                    "c0ffffff04000000c4ffffff0100000042010000000000007061796c6f6164",
+                ),
+            ),
+            (
+                part(1, None, 2, false, b"payload"),
+                concat!(
+                    "d3ef3c3a83a3a838370000001000000088776655443322110200000000000000",
+                    "010000000000000002000000000000007061796c6f6164",
+                ),
+            ),
+            (
+                LogEntry::DeleteRecipient { id, family, first, recipient: 5 },
+                concat!(
+                    "28fd2eb587ccfc09400000002000000088776655443322110300000000000000",
+                    "03000000000000000100000000000000f0ffffff010000000500000000000000",
+                ),
+            ),
+            (
+                LogEntry::Delete { id, family, parts: [first].into_iter().collect() },
+                concat!(
+                    "9574d15acc10a118380000001800000088776655443322110400000000000000",
+                    "03000000000000000100000000000000f0ffffff01000000",
+                ),
+            ),
+        ];
+        for (entry, expected) in vectors {
+            assert_eq!(hex(&record(&entry, &[3], 4096)), expected, "{entry:?}");
+        }
+    }
+
     #[test]
     fn a_record_counts_only_in_its_segment_at_its_offset_and_within_the_room() {
         let record = record(&part(9, None, 1, true, b"some payload"), &[], 4096);

@@ -80,11 +80,11 @@ pub(crate) async fn scan_segment(
     let mut offset = BLOCK;
     while offset + PREFIX_BYTES as u64 <= limit {
         let next_block = (offset + 1).next_multiple_of(BLOCK);
-        match window.look(offset, limit - offset, seed, scan.last_batch).await? {
+        match window.look(offset, limit - offset, seed).await? {
             Sight::Whole(prefix, header) => {
                 let blank = blank_since.take().map(|start| Gap { start, end: offset, batch: prefix.batch });
                 scan.gaps.extend(broken.take().map(|gap| Gap { end: offset, ..gap }).or(blank));
-                scan.last_batch = prefix.batch;
+                scan.last_batch = scan.last_batch.max(prefix.batch);
                 scan.records += 1;
                 scan.bytes += u64::from(prefix.length);
                 scan.end = offset + prefix.padded();
@@ -97,7 +97,7 @@ pub(crate) async fn scan_segment(
                 offset += prefix.padded();
             }
             Sight::BrokenBody(prefix) => {
-                scan.last_batch = prefix.batch;
+                scan.last_batch = scan.last_batch.max(prefix.batch);
                 widen(&mut broken, offset, offset + prefix.padded(), prefix.batch);
                 offset += prefix.padded();
             }
@@ -142,10 +142,10 @@ impl Window<'_> {
         Ok(&self.data[from..to])
     }
 
-    /// Judges what lies at `offset`. Records of a batch before `batch` are stale.
-    async fn look(&mut self, offset: u64, room: u64, seed: Seed, batch: u64) -> Result<Sight, StorageError> {
+    /// Judges what lies at `offset`, where `room` bytes are left.
+    async fn look(&mut self, offset: u64, room: u64, seed: Seed) -> Result<Sight, StorageError> {
         let bytes = self.view(offset, PREFIX_BYTES).await?;
-        let prefix = Prefix::parse(bytes, seed, offset as u32, room).filter(|prefix| prefix.batch >= batch);
+        let prefix = Prefix::parse(bytes, seed, offset as u32, room);
         let Some(prefix) = prefix else {
             if offset.is_multiple_of(BLOCK) {
                 return Ok(Sight::Blank);
