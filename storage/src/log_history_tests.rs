@@ -173,10 +173,11 @@ impl Model {
         assert_eq!(message.pending, known.pending.iter().copied().collect::<Vec<_>>());
         assert_eq!(message.family, known.family);
         assert_eq!(message.head, head(RECIPIENTS));
-        assert_eq!(message.parts[..], known.positions[..]);
+        let positions: Vec<_> = message.parts.iter().map(|part| part.0).collect();
+        assert_eq!(positions[..], known.positions[..]);
         assert_eq!(message.payload_bytes, known.bytes as u64 * u64::from(known.parts));
         for (index, part) in message.parts.iter().enumerate() {
-            assert_eq!(log.read(*part).await.unwrap(), payload(message.id.0 + index as u64, known.bytes));
+            assert_eq!(log.read(part.0).await.unwrap(), payload(message.id.0 + index as u64, known.bytes));
         }
     }
 }

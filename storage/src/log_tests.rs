@@ -9,7 +9,6 @@ use relay_core::store::{MessageHead, MessageHeader, Restored};
 use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use tempfile::TempDir;
 
 const KIB: u64 = 1024;
@@ -30,7 +29,7 @@ async fn open(directory: &TempDir, segment_bytes: u64) -> (MailboxLog, Replay) {
     MailboxLog::open(options(directory.path(), segment_bytes)).await.unwrap()
 }
 
-pub(super) fn head(recipients: u32) -> Arc<MessageHead> {
+pub(super) fn head(recipients: u32) -> MessageHead {
     let address = |number| MailboxAddress {
         account: AccountUrl::new(format!("account-{number}")).unwrap(),
         identity: IdentityUrl::new("grooveIdentity://x").unwrap(),
@@ -38,7 +37,7 @@ pub(super) fn head(recipients: u32) -> Arc<MessageHead> {
         resource: ResourceUrl::new("r").unwrap(),
     };
     let header = MessageHeader { flags: 0x42, tail: Bytes::from_static(b"tail"), expires_at: 77 };
-    Arc::new(MessageHead { header, recipients: (0..recipients).map(address).collect() })
+    MessageHead { header, recipients: (0..recipients).map(address).collect() }
 }
 
 fn part_of(id: u64, (index, last): (u32, bool), payload: &[u8]) -> LogEntry {
@@ -99,7 +98,7 @@ fn flip(path: &Path, offset: u64) {
 async fn content(log: &MailboxLog, message: &Restored) -> Vec<u8> {
     let mut content = Vec::new();
     for part in &message.parts {
-        content.extend_from_slice(&log.read(*part).await.unwrap());
+        content.extend_from_slice(&log.read(part.0).await.unwrap());
     }
     content
 }

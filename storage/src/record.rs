@@ -295,7 +295,11 @@ impl Header {
             tail: Bytes::copy_from_slice(&part.tail),
             expires_at: part.expires_at.to_native(),
         };
-        Some(Self::FirstPart { id: id(part.id), last: part.last, head: MessageHead { header, recipients } })
+        Some(Self::FirstPart {
+            id: id(part.id),
+            last: part.last,
+            head: MessageHead { header, recipients: recipients.into() },
+        })
     }
 
     /// The message that the record belongs to.
@@ -337,7 +341,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use relay_core::store::{Family, Position};
-    use std::sync::Arc;
 
     const BATCH: u64 = 0x1122_3344_5566_7788;
 
@@ -375,7 +378,7 @@ mod tests {
             family: Family::Device,
             index,
             last,
-            head: head.map(Arc::new),
+            head,
             payload: payload.chunks(7).map(Bytes::copy_from_slice).collect(),
         }
     }
@@ -396,7 +399,7 @@ mod tests {
         let recipients = prop::collection::vec(any_address(), 1..5);
         (any::<u8>(), tail, any::<u64>(), recipients).prop_map(|(flags, tail, expires_at, recipients)| {
             let header = MessageHeader { flags, tail: tail.into(), expires_at };
-            MessageHead { header, recipients }
+            MessageHead { header, recipients: recipients.into() }
         })
     }
 

@@ -10,7 +10,6 @@ use hashbrown::{HashMap, HashSet};
 use relay_core::store::{Family, MessageHead, Position, RecordId, Restored};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What the log held when it was opened.
 #[derive(Debug)]
@@ -159,7 +158,7 @@ struct PartFound {
 #[derive(Debug)]
 struct Assembly {
     family: Family,
-    head: Option<Arc<MessageHead>>,
+    head: Option<MessageHead>,
     parts: BTreeMap<u32, PartFound>,
 }
 
@@ -201,7 +200,7 @@ impl Collector {
         let part = |last| PartFound { position, last, payload_bytes: found.payload_bytes };
         match found.header {
             Header::FirstPart { last, head, .. } => {
-                self.add_part(id, family, 0, part(last), ledger).head = Some(Arc::new(head));
+                self.add_part(id, family, 0, part(last), ledger).head = Some(head);
             }
             Header::LaterPart { index, last, .. } => {
                 self.add_part(id, family, index, part(last), ledger);
@@ -250,7 +249,7 @@ impl Collector {
         }
         restored.sort_unstable_by_key(|message: &Restored| message.id);
         for message in &restored {
-            message.parts.iter().for_each(|part| ledger.add_part(*part));
+            message.parts.iter().for_each(|(part, _)| ledger.add_part(*part));
         }
         restored
     }
@@ -267,7 +266,7 @@ impl Assembly {
             if index as usize != expected || complete {
                 return None;
             }
-            parts.push(part.position);
+            parts.push((part.position, part.payload_bytes));
             payload_bytes += u64::from(part.payload_bytes);
             complete = part.last;
         }
