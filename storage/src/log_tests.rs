@@ -126,7 +126,7 @@ fn a_confirmed_message_is_read_back_and_survives_a_reopen() {
         assert_eq!(replay.report, expected);
         let first = &replay.messages[0];
         assert_eq!((&first.head, &first.pending[..], first.payload_bytes), (&head(2), &[0, 1][..], 100));
-        assert_eq!((first.family, first.parts[0]), (Family::Device, positions[0]));
+        assert_eq!((first.family, first.parts[0].0), (Family::Device, positions[0]));
         assert_eq!(replay.messages[1].family, Family::Identity);
         assert_eq!(content(&log, &replay.messages[1]).await, payload(3, 5000));
     });

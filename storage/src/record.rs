@@ -472,7 +472,7 @@ mod tests {
             resource: ResourceUrl::new("r").unwrap(),
         };
         let header = MessageHeader { flags: 0x42, tail: Bytes::from_static(b"tail"), expires_at: 9 };
-        let head = MessageHead { header, recipients: vec![address] };
+        let head = MessageHead { header, recipients: vec![address].into() };
         let first = Position { segment: 3, offset: 4096, length: 100 };
         let (id, family) = (RecordId(1), Family::Device);
         let vectors = [
