@@ -76,8 +76,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads fields without a header.
-    #[cfg(test)]
+    /// Reads fields without a header, such as a public keys object.
     pub(super) fn fields(bytes: &'a [u8]) -> Self {
         Self { token: bytes, at: 0 }
     }
@@ -161,6 +160,11 @@ impl Writer {
         let mut token = BytesMut::with_capacity(128);
         token.put_slice(&header.bytes());
         Self(token)
+    }
+
+    /// Begins fields without a header.
+    pub(super) fn headless() -> Self {
+        Self(BytesMut::new())
     }
 
     /// A single byte.
