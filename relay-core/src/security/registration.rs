@@ -52,8 +52,9 @@ pub struct RegisterContext<'a> {
 
 /// Answers a Register token: SecDeviceAccountRegister or SecIdentityRegister.
 ///
-/// Costs two key agreements and two signature verifications at most (modern) or two 1536-bit exponentiations (legacy),
-/// before anything is proven: callers bound how many run at once, and answer [`busy_response`] above that.
+/// Costs two key agreements and two signature verifications (modern, about a quarter of a millisecond) or two 1536-bit
+/// exponentiations (legacy, about five milliseconds), before anything is proven: callers bound how many run at once, and
+/// answer [`busy_response`] above that.
 pub fn answer_register(token: &[u8], context: &RegisterContext<'_>) -> RegisterVerdict {
     let (header, reader) = match Reader::open(token) {
         Ok(opened) => opened,

@@ -132,11 +132,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_can_be_read_is_written_the_same(der in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let der = [&[0x30, der.len() as u8][..], &der].concat();
+        fn what_can_be_read_is_written_the_same(
+            first in proptest::collection::vec(any::<u8>(), 0..40),
+            tag in prop_oneof![9 => Just(INTEGER), 1 => any::<u8>()],
+            off in prop_oneof![9 => Just(0u8), 1 => any::<u8>()],
+        ) {
+            let body = [&[tag, (first.len() as u8).wrapping_add(off)][..], &first, &[2, 1, 5]].concat();
+            let der = [&[SEQUENCE, body.len() as u8][..], &body].concat();
             if let Ok(integers) = read(&der) {
                 prop_assert_eq!(write(&integers), der);
             }
+        }
+
+        #[test]
+        fn what_is_written_can_be_read(
+            integers in proptest::collection::vec((1u8.., proptest::collection::vec(any::<u8>(), 0..400)), 1..=4)
+        ) {
+            let integers: Vec<Vec<u8>> =
+                integers.into_iter().map(|(first, rest)| [&[first][..], &rest].concat()).collect();
+            let integers: Vec<&[u8]> = integers.iter().map(Vec::as_slice).collect();
+            let der = write(&integers);
+            prop_assert_eq!(read(&der), Ok(integers));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(der in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = read(&der);
         }
     }
 }
