@@ -459,16 +459,22 @@ impl Connection {
     }
 
     /// Answers Connect with Ok. A non-empty `token` is the security message for the peer; `challenged` says that it must
-    /// be answered by ConnectAuthenticate in time.
+    /// be answered by ConnectAuthenticate in time. Does nothing if no Connect awaits an answer, as when a deadline passed meanwhile.
     pub fn accept(&mut self, now: Timestamp, token: Bytes, challenged: bool) {
+        if self.state != State::Connecting || self.initiator {
+            return;
+        }
         self.connect_response(ConnectResponseId::Ok, 0, token);
         self.state = State::Established;
         self.challenged = challenged;
         self.handshake_due = challenged.then(|| now + self.config.authenticate_deadline);
     }
 
-    /// Answers Connect with a refusal and ends the connection.
+    /// Answers Connect with a refusal and ends the connection. Does nothing if it has ended already.
     pub fn refuse(&mut self, response: ConnectResponseId, retry_time: u32, token: Bytes) {
+        if self.state == State::Ended {
+            return;
+        }
         self.connect_response(response, retry_time, token);
         self.end_with(None, Ended::Refused(response));
     }
