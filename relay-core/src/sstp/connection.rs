@@ -555,10 +555,12 @@ impl Connection {
     }
 
     /// Tells the originator of a fanout session that recipients are affected. On a 1.5 connection only the single-recipient
-    /// form exists: `status.indexes` must be empty there.
+    /// form exists: `status.indexes` must be empty there. Does nothing if the session is gone.
     pub fn session_status(&mut self, status: SessionStatus) {
         debug_assert!(self.version == Version::V1_6 || status.indexes.is_empty());
-        self.send(&Command::SessionStatus(status));
+        if matches!(self.sessions.get(&status.session), Some(Session::Inbound(_))) {
+            self.send(&Command::SessionStatus(status));
+        }
     }
 
     /// Closes a session, ours or the peer's, or an Attach or Register exchange. Late commands for it are dropped.
