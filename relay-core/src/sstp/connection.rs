@@ -1046,6 +1046,9 @@ impl Connection {
         event: SessionId,
         token: Bytes,
     ) -> Result<Option<Event>, Violation> {
+        if self.config.endpoint == Endpoint::Relay {
+            return Err(Violation::OutOfPlace(CommandId::RegisterResponse));
+        }
         match self.sessions.get(&event) {
             Some(Session::Register) => {
                 self.sessions.remove(&event);
