@@ -34,8 +34,6 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    pub(crate) const BOTH: [Side; 2] = [Side::Initiator, Side::Acceptor];
-
     pub(crate) fn other(self) -> Side {
         match self {
             Side::Initiator => Side::Acceptor,

@@ -18,6 +18,8 @@ const MOST_BYTES: usize = 300 * 1024;
 static PATTERN: LazyLock<Bytes> =
     LazyLock::new(|| (0..2 * MOST_BYTES).map(|n| (n % 65_537 % 251) as u8).collect());
 
+const BOTH: [Side; 2] = [Side::Initiator, Side::Acceptor];
+
 /// One random act. `pick` chooses among what is there.
 #[derive(Clone, Debug)]
 enum Act {
@@ -225,7 +227,7 @@ impl World {
         for event in self.pair.deliver(from, bytes) {
             self.event(from.other(), event);
         }
-        for side in Side::BOTH {
+        for side in BOTH {
             let machine = self.pair.machine(side);
             assert!(machine.is_established());
         }
@@ -234,7 +236,7 @@ impl World {
     fn wait(&mut self, time: Duration) {
         self.pair.now = self.pair.now + time;
         let now = self.pair.now;
-        for side in Side::BOTH {
+        for side in BOTH {
             let machine = self.pair.machine(side);
             machine.handle_timeout(now);
             machine.prepare_output(now);
@@ -310,13 +312,13 @@ impl World {
 
     /// Everybody finishes everything.
     fn settle(&mut self) {
-        for side in Side::BOTH {
+        for side in BOTH {
             while self.owner(side).outgoing.values().any(|session| session.in_progress.is_some()) {
                 self.finish(side, 0);
             }
         }
         for _ in 0..4 {
-            for side in Side::BOTH {
+            for side in BOTH {
                 self.deliver(side, usize::MAX);
                 while !self.owner(side.other()).unfinished.is_empty() {
                     self.complete(side.other(), 0);
@@ -327,7 +329,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        for side in Side::BOTH {
+        for side in BOTH {
             let machine = self.pair.machine(side);
             assert_eq!(machine.unfinished(), 0, "{side:?} has not acknowledged everything");
             assert_eq!(machine.unacknowledged(), 0, "{side:?} was not told of everything");
@@ -356,7 +358,7 @@ proptest! {
         max_held_bytes in prop_oneof![Just(1usize << 20), 0usize..20_000],
     ) {
         let mut world = World::new(max_held_bytes);
-        for side in Side::BOTH {
+        for side in BOTH {
             world.open(side);
             world.open(side);
             world.deliver(side, usize::MAX);
