@@ -1081,3 +1081,30 @@ fn major_version_response(major: u8) -> ConnectResponseId {
         ConnectResponseId::NewVersionRequired
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sessions that a machine opens next when it is about to choose `next`.
+    fn chosen(initiator: bool, next: u32, in_use: &[u32]) -> Vec<u32> {
+        let urls = vec![Text::EMPTY];
+        let config = Arc::new(ConnectionConfig::new(Endpoint::Relay, urls, Text::EMPTY));
+        let mut machine = Connection::new(config, initiator, Timestamp(0));
+        machine.state = State::Established;
+        machine.next_session = next;
+        for &session in in_use {
+            machine.sessions.insert(SessionId(session), Session::Attach);
+        }
+        let mut open = || machine.open(Text::EMPTY, Text::EMPTY, Text::EMPTY).expect("there is room").0;
+        (0..3).map(|_| open()).collect()
+    }
+
+    #[test]
+    fn session_ids_wrap_around_without_0_and_without_those_in_use() {
+        assert_eq!(chosen(true, u32::MAX - 1, &[]), [u32::MAX - 1, u32::MAX, 1]);
+        assert_eq!(chosen(false, 2, &[]), [2, 1, u32::MAX]);
+        assert_eq!(chosen(true, u32::MAX, &[1, 2]), [u32::MAX, 3, 4]);
+        assert_eq!(chosen(false, 1, &[u32::MAX]), [1, u32::MAX - 1, u32::MAX - 2]);
+    }
+}
