@@ -648,8 +648,9 @@ impl Connection {
 
     /// Answers a Register; the exchange is over.
     pub fn register_response(&mut self, event: SessionId, token: Bytes) {
-        if self.sessions.remove(&event).is_some() {
+        if matches!(self.sessions.get(&event), Some(Session::Register)) {
             self.send(&Command::RegisterResponse { event, token });
+            self.bury(event);
         }
     }
 
