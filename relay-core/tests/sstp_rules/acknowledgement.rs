@@ -123,6 +123,20 @@ fn flag_a_behind_an_incomplete_message_waits() {
 }
 
 #[test]
+fn flag_a_anywhere_in_the_run_is_enough() {
+    for with_a in 0..3 {
+        let mut script = Script::relay_with_session(1);
+        let flags = |n| if n == with_a { A } else { 0 };
+        let messages: Vec<_> = (0..3).map(|n| script.receive_message(1, flags(n))).collect();
+        for message in messages.into_iter().rev() {
+            assert_eq!(script.sent(), []);
+            script.machine.complete(message);
+        }
+        assert_eq!(script.sent(), [noop(3)], "flag A on message {with_a}");
+    }
+}
+
+#[test]
 fn without_flag_a_the_timer_of_5_seconds_is_started() {
     let mut script = Script::relay_with_session(1);
     let message = script.receive_message(1, 0);

@@ -172,6 +172,19 @@ fn minor_9_is_spoken_to_in_1_6() {
     assert_eq!(script.machine.version(), Version::V1_6);
 }
 
+#[test]
+fn an_initiator_speaks_no_higher_version_than_its_own() {
+    for (own, answered, spoken) in [(Version::V1_5, 6, Version::V1_5), (Version::V1_6, 9, Version::V1_6)] {
+        let config = Arc::new(ConnectionConfig { version: own, ..config(Endpoint::Client) });
+        let machine = Connection::initiator(config, START, text(RELAY), Bytes::new());
+        let mut script = Script { machine, now: START };
+        let sent = script.sent();
+        assert!(matches!(&sent[..], [Command::Connect(connect)] if connect.minor_version == own.minor()));
+        script.receive(connect_response(answered, ConnectResponseId::Ok));
+        assert_eq!(script.machine.version(), spoken);
+    }
+}
+
 // ConnectResponse.
 
 #[test]

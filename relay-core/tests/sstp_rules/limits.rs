@@ -45,6 +45,7 @@ fn an_attach_or_register_above_max_sessions_is_closed_and_the_connection_lives()
     for command in [Command::Attach(account_request(3)), Command::Register(account_request(3))] {
         assert_eq!(script.receive(command), []);
         assert_eq!(script.sent(), [close(3, CloseReason::InternalError)]);
+        assert_eq!(script.receive(close(3, CloseReason::NoReason)), [], "it was given up meanwhile");
     }
     assert!(script.machine.is_established());
 }

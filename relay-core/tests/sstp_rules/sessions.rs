@@ -425,6 +425,39 @@ fn a_register_ends_with_its_response() {
     assert_eq!(events, [Event::RegisterResponse { event, token }], "it is answered once");
 }
 
+#[test]
+fn a_register_is_answered_once() {
+    let mut script = Script::client();
+    let event = script.machine.register(text("account"), Bytes::new()).unwrap();
+    assert!(matches!(script.receive(register_response(event.0))[..], [Event::RegisterResponse { .. }]));
+    let events = script.receive(register_response(event.0));
+    script.assert_violation(&events, UNKNOWN);
+}
+
+#[test]
+fn a_register_given_up_while_its_response_is_on_the_way_does_not_end_the_connection() {
+    let mut pair = Pair::established(config(Endpoint::Client), config(Endpoint::Relay));
+    let event = pair.initiator.register(text("account"), Bytes::new()).unwrap();
+    assert_eq!(pair.deliver(Side::Initiator, usize::MAX).len(), 1);
+    pair.acceptor.register_response(event, Bytes::new());
+    pair.initiator.close_session(event, CloseReason::NoReason);
+    assert_eq!(pair.deliver(Side::Initiator, usize::MAX), []);
+    assert_eq!(pair.deliver(Side::Acceptor, usize::MAX), []);
+    assert!(pair.initiator.is_established() && pair.acceptor.is_established());
+}
+
+#[test]
+fn an_event_id_used_again_is_a_new_exchange() {
+    let mut script = Script::relay();
+    script.receive(Command::Attach(account_request(1)));
+    script.machine.close_session(SessionId(1), CloseReason::StaleAttachAuthenticate);
+    assert_eq!(script.receive(attach_authenticate(1)), [], "too late");
+    assert_eq!(script.receive(Command::Attach(account_request(1))).len(), 1);
+    assert_eq!(script.receive(close(1, CloseReason::NoReason)).len(), 1);
+    let events = script.receive(attach_authenticate(1));
+    script.assert_violation(&events, UNKNOWN);
+}
+
 // Malformed bytes, whatever the state.
 
 #[test]
@@ -467,6 +500,15 @@ fn attach_register_and_fanout_draw_on_the_same_numbers() {
 fn a_number_that_the_peer_uses_is_skipped() {
     let mut script = Script::client();
     script.opened(2);
+    assert_eq!(script.machine.open(text("a"), Text::EMPTY, Text::EMPTY), Some(SessionId(1)));
+    assert_eq!(script.machine.open(text("a"), Text::EMPTY, Text::EMPTY), Some(SessionId(3)));
+}
+
+#[test]
+fn a_number_with_a_tombstone_is_skipped() {
+    let mut script = Script::client();
+    script.opened(2);
+    script.machine.close_session(SessionId(2), CloseReason::Idle);
     assert_eq!(script.machine.open(text("a"), Text::EMPTY, Text::EMPTY), Some(SessionId(1)));
     assert_eq!(script.machine.open(text("a"), Text::EMPTY, Text::EMPTY), Some(SessionId(3)));
 }
