@@ -623,14 +623,18 @@ impl Connection {
         Some(event)
     }
 
-    /// Answers the challenge of an AttachResponse.
+    /// Answers the challenge of an AttachResponse. Does nothing if the exchange is gone.
     pub fn attach_authenticate(&mut self, event: SessionId, token: Bytes) {
-        self.send(&Command::AttachAuthenticate { event, token });
+        if matches!(self.sessions.get(&event), Some(Session::Attach)) {
+            self.send(&Command::AttachAuthenticate { event, token });
+        }
     }
 
-    /// Answers an Attach with a challenge or a refusal.
+    /// Answers an Attach with a challenge or a refusal. Does nothing if the exchange is gone.
     pub fn attach_response(&mut self, event: SessionId, token: Bytes) {
-        self.send(&Command::AttachResponse { event, token });
+        if matches!(self.sessions.get(&event), Some(Session::Attach)) {
+            self.send(&Command::AttachResponse { event, token });
+        }
     }
 
     /// Registers a device with an account, or an identity; `None` if the connection has no room for another session.
