@@ -458,6 +458,21 @@ fn an_event_id_used_again_is_a_new_exchange() {
     script.assert_violation(&events, UNKNOWN);
 }
 
+#[test]
+fn the_answers_of_an_attach_are_sent_only_while_it_is_there() {
+    let mut relay = Script::relay();
+    relay.receive(Command::Attach(account_request(1)));
+    relay.machine.close_session(SessionId(1), CloseReason::UserAuthenticationFailed);
+    relay.machine.attach_response(SessionId(1), Bytes::new());
+    assert_eq!(relay.sent(), [close(1, CloseReason::UserAuthenticationFailed)]);
+    let mut client = Script::client();
+    let event = client.machine.attach(text("account"), Bytes::new()).unwrap();
+    client.sent();
+    client.machine.close_session(event, CloseReason::NoReason);
+    client.machine.attach_authenticate(event, Bytes::new());
+    assert_eq!(client.sent(), [close(event.0, CloseReason::NoReason)]);
+}
+
 // Malformed bytes, whatever the state.
 
 #[test]
