@@ -1,0 +1,471 @@
+//! Registration, client against relay, and the rules of who may register what.
+
+use super::handshakes::{each_alteration, hostile};
+use super::*;
+
+/// A relay with a directory that registrations change.
+struct Relay {
+    records: Records,
+    pre_authentication_required: bool,
+}
+
+/// A device and an account on it, with their keys.
+struct User {
+    device: DeviceUrl,
+    device_keys: ClientCredentials,
+    account: AccountUrl,
+    account_keys: ClientCredentials,
+}
+
+impl User {
+    fn new() -> Self {
+        Self {
+            device: device(),
+            device_keys: credentials(10),
+            account: account(),
+            account_keys: credentials(11),
+        }
+    }
+
+    /// The same account on another device.
+    fn on_other_device() -> Self {
+        Self {
+            device: DeviceUrl::new("dpp://host/second").unwrap(),
+            device_keys: credentials(12),
+            ..Self::new()
+        }
+    }
+
+    fn registration(&self, pre_auth_token: &[u8]) -> Bytes {
+        let relay = relay_keys().public();
+        let (device, account) = (&self.device_keys, &self.account_keys);
+        let entropy = &mut Seeded::new(20);
+        register_device_account(&self.device, device, &self.account, account, relay, pre_auth_token, entropy)
+            .unwrap()
+    }
+
+    fn joining(&self) -> Bytes {
+        let relay = relay_keys().public();
+        let (device, account) = (&self.device_keys, &self.account_keys);
+        let entropy = &mut Seeded::new(21);
+        register_account_on_new_device(&self.device, device, &self.account, account, relay, entropy).unwrap()
+    }
+
+    fn identity(&self, identity: &IdentityUrl) -> Bytes {
+        register_identity(&self.account, &self.account_keys, identity, b"").unwrap()
+    }
+}
+
+impl Relay {
+    fn new() -> Self {
+        Self { records: Records::default(), pre_authentication_required: false }
+    }
+
+    fn with(user: &User) -> Self {
+        let mut relay = Self::new();
+        relay.accepts(user, &user.registration(b""));
+        relay
+    }
+
+    fn judge(&self, user: &User, token: &[u8]) -> RegisterVerdict {
+        answer_register(
+            token,
+            &RegisterContext {
+                keys: relay_keys(),
+                device: &user.device,
+                account: &user.account,
+                directory: &self.records,
+                pre_authentication_required: self.pre_authentication_required,
+            },
+        )
+    }
+
+    /// Registers, and gives the number of changes.
+    fn accepts(&mut self, user: &User, token: &[u8]) -> usize {
+        match self.judge(user, token) {
+            RegisterVerdict::Accepted { changes, response } => {
+                assert_eq!(read_register_response(&response), Ok(RegisterStatus::Ok));
+                let count = changes.len();
+                self.records.apply(changes);
+                count
+            }
+            other => panic!("not accepted but {other:?}"),
+        }
+    }
+
+    fn refuses(&self, user: &User, token: &[u8]) -> (RegisterStatus, SecurityError) {
+        match self.judge(user, token) {
+            RegisterVerdict::Refused { status, response, reason } => {
+                assert_eq!(read_register_response(&response), Ok(status));
+                (status, reason)
+            }
+            other => panic!("not refused but {other:?}"),
+        }
+    }
+
+    fn malformed(&self, user: &User, token: &[u8]) -> TokenError {
+        match self.judge(user, token) {
+            RegisterVerdict::Malformed(SecurityError::Token(error)) => error,
+            other => panic!("not malformed but {other:?}"),
+        }
+    }
+
+    fn account(&mut self, user: &User) -> &mut AccountRecord {
+        self.records.accounts.entry(user.account.clone()).or_default()
+    }
+}
+
+#[test]
+fn a_new_account_on_a_new_device_is_registered_and_can_authenticate() {
+    let (user, mut relay) = (User::new(), Relay::new());
+    assert_eq!(relay.accepts(&user, &user.registration(b"")), 2);
+    let device = &relay.records.devices[&user.device];
+    assert_eq!(device.credentials, Some(user.device_keys.as_registered()));
+    assert_eq!(device.accounts, vec![user.account.clone()]);
+    let account = &relay.records.accounts[&user.account];
+    assert_eq!(account.credentials, Some(user.account_keys.as_registered()));
+    assert_eq!(account.devices, vec![user.device.clone()]);
+
+    let hello = hello(Layer::Device, user.device.as_str(), &user.device_keys, &mut Seeded::new(1));
+    let verdict = answer_connect(&hello.token, &user.device, Some(device), &mut Seeded::new(2));
+    let HelloVerdict::Challenged { token, challenge } = verdict else { panic!("registered") };
+    let Ok(HelloAnswer::Proof { token }) = hello.answer(&token) else { panic!("a challenge") };
+    challenge.verify(&token).unwrap();
+}
+
+#[test]
+fn registering_the_same_keys_again_changes_nothing() {
+    let user = User::new();
+    let mut relay = Relay::with(&user);
+    assert_eq!(relay.accepts(&user, &user.registration(b"")), 0);
+    assert_eq!(relay.accepts(&user, &user.joining()), 0);
+}
+
+#[test]
+fn other_keys_for_a_registered_device_or_account_are_refused() {
+    let user = User::new();
+    let relay = Relay::with(&user);
+    let device = User { device_keys: credentials(30), ..User::new() };
+    let expected = |layer| (RegisterStatus::AlreadyRegistered, SecurityError::AlreadyRegistered(layer));
+    assert_eq!(relay.refuses(&user, &device.registration(b"")), expected(Layer::Device));
+    assert_eq!(relay.refuses(&user, &device.joining()), expected(Layer::Device));
+    let account = User { account_keys: credentials(31), ..User::new() };
+    assert_eq!(relay.refuses(&user, &account.registration(b"")), expected(Layer::Account));
+}
+
+#[test]
+fn keys_of_the_other_profile_do_not_replace_registered_ones() {
+    let user = User::new();
+    let mut relay = Relay::with(&user);
+    relay.records.devices.get_mut(&user.device).unwrap().credentials.as_mut().unwrap().profile =
+        Profile::Legacy;
+    let expected = SecurityError::OtherProfile { registered: Profile::Legacy, found: Profile::Modern };
+    assert_eq!(relay.refuses(&user, &user.registration(b"")), (RegisterStatus::AlreadyRegistered, expected));
+}
+
+#[test]
+fn a_known_account_joins_a_new_device_by_proof_of_its_key() {
+    let (user, second) = (User::new(), User::on_other_device());
+    let mut relay = Relay::with(&user);
+    assert_eq!(relay.accepts(&second, &second.joining()), 2);
+    assert_eq!(relay.records.accounts[&user.account].devices, [user.device.clone(), second.device.clone()]);
+    assert_eq!(relay.records.devices[&second.device].accounts, vec![user.account.clone()]);
+}
+
+#[test]
+fn joining_without_the_account_key_is_refused() {
+    let (user, second) = (User::new(), User { account_keys: credentials(30), ..User::on_other_device() });
+    let expected = SecurityError::WrongMac(MessageId::SecAccountOnNewDeviceRegister);
+    assert_eq!(
+        Relay::with(&user).refuses(&second, &second.joining()),
+        (RegisterStatus::SignatureInvalid, expected)
+    );
+}
+
+#[test]
+fn joining_needs_a_registered_account() {
+    let (mut relay, user) = (Relay::new(), User::new());
+    let expected = (RegisterStatus::UnknownAccount, SecurityError::UnknownAccount);
+    assert_eq!(relay.refuses(&user, &user.joining()), expected);
+    relay.account(&user).identities.push(identity());
+    assert_eq!(relay.refuses(&user, &user.joining()), expected);
+}
+
+#[test]
+fn an_overheard_account_message_does_not_bring_the_account_to_another_device() {
+    let (user, thief) = (User::new(), User::on_other_device());
+    let relay = Relay::with(&user);
+    let expected = (RegisterStatus::NotPermitted, SecurityError::NewDeviceNotProven);
+    assert_eq!(relay.refuses(&thief, &thief.registration(b"")), expected);
+}
+
+#[test]
+fn a_second_account_may_live_on_the_same_device() {
+    let user = User::new();
+    let mut relay = Relay::with(&user);
+    let other = User {
+        account: AccountUrl::new("grooveAccount://other@").unwrap(),
+        account_keys: credentials(30),
+        ..User::new()
+    };
+    assert_eq!(relay.accepts(&other, &other.registration(b"")), 2);
+    assert_eq!(relay.records.devices[&user.device].accounts, [user.account, other.account]);
+}
+
+#[test]
+fn a_listed_token_has_to_be_presented_at_the_first_registration_only() {
+    let (user, mut relay) = (User::new(), Relay::new());
+    relay.account(&user).pre_auth_token = Some(SecretKey::new(b"let me in".to_vec()));
+    let expected = (RegisterStatus::PreAuthenticationFailed, SecurityError::PreAuthenticationFailed);
+    for wrong in [&b""[..], b"let me i", b"let me in ", b"Let me in"] {
+        assert_eq!(relay.refuses(&user, &user.registration(wrong)), expected);
+    }
+    relay.accepts(&user, &user.registration(b"let me in"));
+    relay.accepts(&user, &user.registration(b""));
+}
+
+#[test]
+fn where_pre_authentication_is_required_an_unlisted_account_is_refused() {
+    let (user, mut relay) = (User::new(), Relay::new());
+    relay.pre_authentication_required = true;
+    let expected = (RegisterStatus::PreAuthenticationFailed, SecurityError::PreAuthenticationFailed);
+    assert_eq!(relay.refuses(&user, &user.registration(b"token")), expected);
+    relay.account(&user).identities.push(identity());
+    assert_eq!(relay.refuses(&user, &user.registration(b"")), expected);
+}
+
+#[test]
+fn the_first_account_that_claims_an_identity_owns_it() {
+    let user = User::new();
+    let mut relay = Relay::with(&user);
+    assert_eq!(relay.accepts(&user, &user.identity(&identity())), 2);
+    assert_eq!(relay.records.identities[&identity()].account, user.account);
+    assert_eq!(relay.records.accounts[&user.account].identities, [identity()]);
+    assert_eq!(relay.accepts(&user, &user.identity(&identity())), 0);
+
+    let other = User {
+        account: AccountUrl::new("grooveAccount://other@").unwrap(),
+        account_keys: credentials(30),
+        ..User::new()
+    };
+    relay.accepts(&other, &other.registration(b""));
+    let expected = (RegisterStatus::NotPermitted, SecurityError::IdentityOfAnotherAccount);
+    assert_eq!(relay.refuses(&other, &other.identity(&identity())), expected);
+}
+
+#[test]
+fn where_pre_authentication_is_required_only_listed_identities_are_accepted() {
+    let user = User::new();
+    let mut relay = Relay::with(&user);
+    relay.pre_authentication_required = true;
+    let expected = (RegisterStatus::PreAuthenticationFailed, SecurityError::IdentityNotListed);
+    assert_eq!(relay.refuses(&user, &user.identity(&identity())), expected);
+    relay.account(&user).identities.push(identity());
+    assert_eq!(relay.accepts(&user, &user.identity(&identity())), 1);
+    assert_eq!(relay.records.identities[&identity()].account, user.account);
+}
+
+#[test]
+fn an_identity_needs_a_registered_account_and_its_key() {
+    let user = User::new();
+    let token = user.identity(&identity());
+    let expected = (RegisterStatus::UnknownAccount, SecurityError::UnknownAccount);
+    assert_eq!(Relay::new().refuses(&user, &token), expected);
+    let stranger = User { account_keys: credentials(30), ..User::new() };
+    let (status, reason) = Relay::with(&user).refuses(&user, &stranger.identity(&identity()));
+    assert_eq!(status, RegisterStatus::SignatureInvalid);
+    assert_eq!(reason, SecurityError::WrongMac(MessageId::SecIdentityRegister));
+}
+
+#[test]
+fn an_identity_that_is_no_url_is_a_protocol_error() {
+    let user = User::new();
+    let relay = Relay::with(&user);
+    let long = vec![b'x'; 1025];
+    for bad in [&b""[..], b"with space", &long] {
+        let token = [&[2, 0, 16][..], &(bad.len() as u16).to_le_bytes(), bad, &[0; 36]].concat();
+        assert!(matches!(relay.malformed(&user, &token), TokenError::IdentityUrl(_)));
+    }
+}
+
+#[test]
+fn a_locked_out_device_or_account_registers_nothing() {
+    let user = User::new();
+    let mut relay = Relay::with(&user);
+    relay.account(&user).locked_out = true;
+    let expected = |layer| (RegisterStatus::NotPermitted, SecurityError::LockedOut(layer));
+    assert_eq!(relay.refuses(&user, &user.registration(b"")), expected(Layer::Account));
+    assert_eq!(relay.refuses(&user, &user.joining()), expected(Layer::Account));
+    assert_eq!(relay.refuses(&user, &user.identity(&identity())), expected(Layer::Account));
+    relay.account(&user).locked_out = false;
+    relay.records.devices.get_mut(&user.device).unwrap().locked_out = true;
+    assert_eq!(relay.refuses(&user, &user.registration(b"")), expected(Layer::Device));
+}
+
+#[test]
+fn records_do_not_grow_without_bound() {
+    let (user, second) = (User::new(), User::on_other_device());
+    let full = |layer| (RegisterStatus::NotPermitted, SecurityError::RecordFull(layer));
+    let mut relay = Relay::with(&user);
+    relay.account(&user).devices =
+        (0..MAX_DEVICES_PER_ACCOUNT).map(|n| DeviceUrl::new(format!("dpp://host/{n}")).unwrap()).collect();
+    assert_eq!(relay.refuses(&second, &second.joining()), full(Layer::Account));
+    relay.account(&user).identities =
+        (0..MAX_IDENTITIES_PER_ACCOUNT).map(|n| IdentityUrl::new(format!("id{n}")).unwrap()).collect();
+    assert_eq!(relay.refuses(&user, &user.identity(&identity())), full(Layer::Account));
+    let mut relay = Relay::new();
+    let accounts =
+        (0..MAX_ACCOUNTS_PER_DEVICE).map(|n| AccountUrl::new(format!("account{n}")).unwrap()).collect();
+    relay.records.devices.insert(user.device.clone(), DeviceRecord { accounts, ..Default::default() });
+    assert_eq!(relay.refuses(&user, &user.registration(b"")), full(Layer::Device));
+}
+
+#[test]
+fn keys_sealed_to_another_relay_or_for_another_name_are_undecryptable() {
+    let user = User::new();
+    let other_relay = RelayKeys::generate(&mut Seeded::new(1));
+    let token = register_device_account(
+        &user.device,
+        &user.device_keys,
+        &user.account,
+        &user.account_keys,
+        other_relay.public(),
+        b"",
+        &mut Seeded::new(2),
+    )
+    .unwrap();
+    let (status, _) = Relay::new().refuses(&user, &token);
+    assert_eq!(status, RegisterStatus::KeyUndecryptable);
+
+    let elsewhere = User { device: DeviceUrl::new("dpp://host/other").unwrap(), ..User::new() };
+    let (_, reason) = Relay::new().refuses(&elsewhere, &user.registration(b""));
+    assert_eq!(reason, SecurityError::KeyUndecryptable(Layer::Device));
+    let elsewhere = User { account: AccountUrl::new("other").unwrap(), ..User::new() };
+    let (_, reason) = Relay::new().refuses(&elsewhere, &user.registration(b""));
+    assert_eq!(reason, SecurityError::KeyUndecryptable(Layer::Account));
+}
+
+#[test]
+fn the_unusable_key_of_a_relay_is_noticed_by_the_client() {
+    let user = User::new();
+    let relay = RelayPublicKeys { modern: [0; 32] };
+    let (device, account) = (&user.device_keys, &user.account_keys);
+    let entropy = &mut Seeded::new(1);
+    let made = register_account_on_new_device(&user.device, device, &user.account, account, &relay, entropy);
+    assert_eq!(made, Err(SecurityError::UnusableRelayKey));
+}
+
+#[test]
+fn a_client_does_not_send_a_token_that_is_too_long() {
+    let user = User::new();
+    let long = vec![0; MAX_PRE_AUTH_TOKEN_BYTES + 1];
+    let made = register_identity(&user.account, &user.account_keys, &identity(), &long);
+    assert_eq!(made, Err(SecurityError::PreAuthTokenTooLong(long.len())));
+    user.registration(&long[1..]);
+}
+
+#[test]
+fn every_altered_or_missing_byte_of_a_registration_leads_to_failure() {
+    let user = User::new();
+    let relay = Relay::with(&user);
+    let second = User::on_other_device();
+    for (user, token) in [
+        (&user, user.registration(b"token")),
+        (&second, second.joining()),
+        (&user, user.identity(&identity())),
+    ] {
+        each_alteration(&token, |altered| {
+            let accepted = matches!(relay.judge(user, altered), RegisterVerdict::Accepted { .. });
+            assert!(!accepted, "{altered:?}");
+        });
+    }
+}
+
+#[test]
+fn a_message_that_is_no_registration_is_a_protocol_error() {
+    let (user, relay) = (User::new(), Relay::new());
+    let cases: &[(&[u8], TokenError)] = &[
+        (&[], TokenError::Truncated("header")),
+        (&[2, 0, 1, 0, 0, 0, 0], TokenError::UnexpectedMessage(MessageId::SecConnect)),
+        (&[2, 0, 14], TokenError::UnexpectedMessage(MessageId::SecAccountRegister)),
+        (&[2, 0, 12], TokenError::Truncated("SealedDeviceKey")),
+        (&[2, 0, 12, 0, 0], TokenError::FieldLength { name: "SealedDeviceKey", bytes: 0 }),
+    ];
+    for (token, expected) in cases {
+        assert_eq!(relay.malformed(&user, token), *expected, "{token:?}");
+    }
+}
+
+#[test]
+fn the_embedded_account_message_has_to_be_one_of_the_same_profile() {
+    let (user, relay) = (User::new(), Relay::new());
+    let around = |message: &[u8]| user.modern_device_message(message);
+    let cases: &[(&[u8], TokenError)] = &[
+        (&[], TokenError::Truncated("header")),
+        (&[1, 4, 14], TokenError::UnexpectedProfile(Profile::Legacy)),
+        (&[2, 0, 16], TokenError::UnexpectedMessage(MessageId::SecIdentityRegister)),
+        (&[2, 0, 15], TokenError::Truncated("Nonce")),
+    ];
+    for (message, expected) in cases {
+        assert_eq!(relay.malformed(&user, &around(message)), *expected, "{message:?}");
+    }
+}
+
+impl User {
+    /// A right SecDeviceAccountRegister around any account message.
+    fn modern_device_message(&self, account_message: &[u8]) -> Bytes {
+        let credentials::Signer::Modern(signer) = &self.device_keys.signer;
+        modern::Registrant {
+            url: self.device.as_str(),
+            secret: self.device_keys.secret(),
+            signer,
+            relay: &relay_keys().public().modern,
+        }
+        .write_device_register(account_message, &mut Seeded::new(1))
+        .unwrap()
+    }
+}
+
+#[test]
+fn a_busy_relay_answers_each_kind_of_registration_with_its_response() {
+    let user = User::new();
+    for (token, id) in [(user.registration(b""), 13), (user.identity(&identity()), 17)] {
+        let busy = busy_response(&token).unwrap();
+        assert_eq!(busy, [2, 0, id, 7][..]);
+        assert_eq!(read_register_response(&busy), Ok(RegisterStatus::Busy));
+    }
+    let expected = TokenError::UnexpectedMessage(MessageId::SecConnect);
+    assert_eq!(busy_response(&[2, 0, 1]), Err(SecurityError::Token(expected)));
+}
+
+#[test]
+fn a_response_has_one_known_status() {
+    for status in 0..=u8::MAX {
+        let read = read_register_response(&[2, 0, 17, status]);
+        match RegisterStatus::from_byte(status) {
+            Some(known) => assert_eq!((read, known as u8), (Ok(known), status)),
+            None => assert_eq!(read, Err(SecurityError::Token(TokenError::UnknownStatus(status)))),
+        }
+    }
+    assert!(read_register_response(&[2, 0, 13]).is_err());
+    assert!(read_register_response(&[2, 0, 13, 0, 0]).is_err());
+    assert!(read_register_response(&[2, 0, 12, 0]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_registration_parser_panic_or_succeed(token in hostile()) {
+        let user = User::new();
+        let accepted = matches!(Relay::new().judge(&user, &token), RegisterVerdict::Accepted { .. });
+        prop_assert!(!accepted);
+        let _ = (busy_response(&token), read_register_response(&token));
+    }
+
+    #[test]
+    fn no_account_message_inside_a_right_device_message_makes_the_relay_panic(message in hostile()) {
+        let user = User::new();
+        let verdict = Relay::new().judge(&user, &user.modern_device_message(&message));
+        let accepted = matches!(verdict, RegisterVerdict::Accepted { .. });
+        prop_assert!(!accepted);
+    }
+}
