@@ -58,7 +58,11 @@ mod tests {
         assert_eq!(pauses.by_ref().take(4).collect::<Vec<_>>(), [250, 500, 1000, 2000]);
         assert_eq!(pauses.last(), Some(60_000));
         backoff.reset();
-        assert_eq!(backoff.next(Duration::ZERO, &mut Constant(0)).as_millis(), 125, "jitter takes up to half");
+        assert_eq!(
+            backoff.next(Duration::ZERO, &mut Constant(0)).as_millis(),
+            125,
+            "jitter takes up to half"
+        );
     }
 
     #[test]

@@ -118,7 +118,10 @@ impl Inbox {
         let address =
             Address { resource: open.resource_url, identity: open.identity_url, device: open.device_url };
         self.sources.insert(open.session, Source { address: Arc::new(address), current: None });
-        connection.respond(open.session, if self.stopped { OpenResponseId::OkStopSending } else { OpenResponseId::Ok });
+        connection.respond(
+            open.session,
+            if self.stopped { OpenResponseId::OkStopSending } else { OpenResponseId::Ok },
+        );
     }
 
     /// The relay closed a session of its own; what had begun on it is void.

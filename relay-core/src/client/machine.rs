@@ -13,7 +13,7 @@ use super::route::Transmission;
 use crate::sstp::connection::{self, Ended};
 use crate::sstp::output::OutputQueue;
 use crate::sstp::text::Text;
-use crate::sstp::{CloseReason, Connection, ConnectResponseId, SessionId};
+use crate::sstp::{CloseReason, ConnectResponseId, Connection, SessionId};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -365,9 +365,7 @@ impl Client {
             E::MessageTooLong(session) => self.inbox.closed(session, events),
             E::SessionReady(session) => self.outbox.session_ready(session),
             E::SessionStopped(session) => self.outbox.session_stopped(session),
-            E::SessionRefused { session, response } => {
-                self.outbox.session_refused(session, response, events)
-            }
+            E::SessionRefused { session, response } => self.outbox.session_refused(session, response, events),
             E::SessionStatus(status) => self.outbox.session_status(status),
             E::SessionClosed { session, reason } => self.session_closed(now, session, reason),
             E::Acknowledged { tag, .. } => {
@@ -483,7 +481,10 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("device_url", &self.config.device_url).field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("device_url", &self.config.device_url)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }
 
@@ -492,7 +493,9 @@ fn cause_of(how: &Ended, up: &Up) -> (Disconnected, Duration) {
     let none = Duration::ZERO;
     match (up.own_reason, how) {
         (Some(own), _) => (own, none),
-        (None, Ended::Refused(ConnectResponseId::AuthenticationFailed)) => (Disconnected::DeviceRefused, none),
+        (None, Ended::Refused(ConnectResponseId::AuthenticationFailed)) => {
+            (Disconnected::DeviceRefused, none)
+        }
         (None, Ended::Refused(response)) => {
             let imposed = if *response == ConnectResponseId::TryLater { up.retry_time } else { none };
             (Disconnected::Refused(*response), imposed)

@@ -93,7 +93,8 @@ impl Outbox {
         if bytes > self.limits.queued_bytes {
             return Err(QueueError::TooLong(bytes));
         }
-        if self.messages.len() >= self.limits.queued_messages || self.bytes + bytes > self.limits.queued_bytes {
+        if self.messages.len() >= self.limits.queued_messages || self.bytes + bytes > self.limits.queued_bytes
+        {
             return Err(QueueError::Full);
         }
         let id = MessageId(self.next_message);
@@ -146,7 +147,8 @@ impl Outbox {
         self.bytes = 0;
         let mut ids: Vec<_> = self.messages.drain().map(|(id, _)| id).collect();
         ids.sort_unstable();
-        let failed = ids.into_iter().map(|message| Event::Failed { message, failure: SendFailure::ClientClosed });
+        let failed =
+            ids.into_iter().map(|message| Event::Failed { message, failure: SendFailure::ClientClosed });
         events.extend(failed);
     }
 
@@ -387,7 +389,8 @@ impl Outbox {
                     }
                     let left = *length - sending.offset;
                     if left > 0 {
-                        let (offset, max) = (sending.offset, left.min(self.limits.piece_bytes as u64) as usize);
+                        let (offset, max) =
+                            (sending.offset, left.min(self.limits.piece_bytes as u64) as usize);
                         sending.piece = Piece::Asked;
                         events.push_back(Event::WantBody { message: id, offset, max });
                         return Turn::Over;
@@ -536,6 +539,10 @@ impl Outbox {
 fn blames_messages(reason: CloseReason) -> bool {
     !matches!(
         reason,
-        CloseReason::NoReason | CloseReason::Resting | CloseReason::Idle | CloseReason::InternalError | CloseReason::Other(_)
+        CloseReason::NoReason
+            | CloseReason::Resting
+            | CloseReason::Idle
+            | CloseReason::InternalError
+            | CloseReason::Other(_)
     )
 }
