@@ -1,7 +1,7 @@
 //! The client's end: hello and proof, the registration messages, and what a relay's answers mean. Draws no conclusion
 //! about when to send what; that is the client library's affair.
 
-use super::credentials::{ClientCredentials, Signer};
+use super::credentials::{ClientCredentials, LegacySigner, ModernSigner, Signer};
 use super::error::SecurityError;
 use super::legacy;
 use super::modern;
@@ -34,6 +34,7 @@ pub struct Hello {
 
 enum Sent {
     Modern(modern::Nonce),
+    Legacy(legacy::Nonce),
 }
 
 /// Makes the SecConnect of the device `url` or the SecAttach of the account `url`.
@@ -43,6 +44,10 @@ pub fn hello(layer: Layer, url: &str, credentials: &ClientCredentials, entropy: 
         Signer::Modern(_) => {
             let (token, nonce) = modern::Exchange { layer, url, secret }.write_hello(entropy);
             (token, Sent::Modern(nonce))
+        }
+        Signer::Legacy(_) => {
+            let (token, nonce) = legacy::Exchange { layer, secret }.write_hello(entropy);
+            (token, Sent::Legacy(nonce))
         }
     };
     Hello { token, layer, url: url.to_owned(), secret: secret.clone(), sent }
@@ -72,11 +77,15 @@ impl Hello {
         if let Some(answer) = read_refusal(self.layer, profile, response_token)? {
             return Ok(answer);
         }
-        let (_, reader) = Reader::expect(response_token, MessageId::challenge(self.layer))?;
+        let (header, reader) = Reader::expect(response_token, MessageId::challenge(self.layer))?;
         let token = match &self.sent {
             Sent::Modern(nonce) => {
                 let exchange = modern::Exchange { layer: self.layer, url: &self.url, secret: &self.secret };
                 exchange.answer_challenge(reader, nonce)?
+            }
+            Sent::Legacy(nonce) => {
+                let exchange = legacy::Exchange { layer: self.layer, secret: &self.secret };
+                exchange.answer_challenge(header, reader, nonce)?
             }
         };
         Ok(HelloAnswer::Proof { token })
@@ -93,6 +102,7 @@ impl Sent {
     fn profile(&self) -> Profile {
         match self {
             Self::Modern(_) => Profile::Modern,
+            Self::Legacy(_) => Profile::Legacy,
         }
     }
 }
@@ -159,6 +169,13 @@ pub fn register_device_account(
             modern_registrant(device.as_str(), device_credentials, device_signer, relay)
                 .write_device_register(&message, entropy)
         }
+        (Signer::Legacy(device_signer), Signer::Legacy(account_signer)) => {
+            let message = legacy_registrant(account_credentials, account_signer, relay)
+                .write_account_register(pre_auth_token, entropy);
+            let device = legacy_registrant(device_credentials, device_signer, relay);
+            Ok(device.write_device_register(&message, entropy))
+        }
+        _ => Err(SecurityError::MixedProfiles),
     }
 }
 
@@ -183,16 +200,30 @@ pub fn register_account_on_new_device(
             modern_registrant(device.as_str(), device_credentials, signer, relay)
                 .write_device_register(&message, entropy)
         }
+        (Signer::Legacy(signer), Signer::Legacy(_)) => {
+            let message = legacy::write_new_device(account_secret, entropy);
+            let device = legacy_registrant(device_credentials, signer, relay);
+            Ok(device.write_device_register(&message, entropy))
+        }
+        _ => Err(SecurityError::MixedProfiles),
     }
+}
+
+fn legacy_registrant<'a>(
+    credentials: &'a ClientCredentials,
+    signer: &'a LegacySigner,
+    relay: &'a RelayPublicKeys,
+) -> legacy::Registrant<'a> {
+    legacy::Registrant { secret: credentials.secret(), signer, relay: relay.legacy_key() }
 }
 
 fn modern_registrant<'a>(
     url: &'a str,
     credentials: &'a ClientCredentials,
-    signer: &'a super::credentials::ModernSigner,
+    signer: &'a ModernSigner,
     relay: &'a RelayPublicKeys,
 ) -> modern::Registrant<'a> {
-    modern::Registrant { url, secret: credentials.secret(), signer, relay: &relay.modern }
+    modern::Registrant { url, secret: credentials.secret(), signer, relay: relay.modern() }
 }
 
 /// SecIdentityRegister: adds an identity to a registered account.
@@ -209,6 +240,7 @@ pub fn register_identity(
     let (url, secret) = (account.as_str(), account_credentials.secret());
     Ok(match account_credentials.signer {
         Signer::Modern(_) => modern::write_identity_register(secret, url, identity.as_str(), pre_auth_token),
+        Signer::Legacy(_) => legacy::write_identity_register(secret, identity.as_str(), pre_auth_token),
     })
 }
 

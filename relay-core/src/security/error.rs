@@ -64,9 +64,9 @@ pub enum SecurityError {
     /// A client was given a pre-authentication token that is too long to send.
     #[error("a pre-authentication token of {0} bytes; at most {MAX_PRE_AUTH_TOKEN_BYTES} are allowed")]
     PreAuthTokenTooLong(usize),
-    /// A client was given credentials of two profiles, or a relay's public keys without the needed one.
-    #[error("the credentials and the relay's public keys do not all have a {0:?} form")]
-    MixedProfiles(Profile),
+    /// A client was given device credentials of one profile and account credentials of the other.
+    #[error("the credentials of the device and of the account are of different profiles")]
+    MixedProfiles,
     /// The relay's public key is not one to which a key can be sealed.
     #[error("the relay's public key is unusable")]
     UnusableRelayKey,

@@ -2,6 +2,7 @@
 //! Owns the order of checks (sstp-security 7.1); which command carries what and when is the connection's affair.
 
 use super::error::SecurityError;
+use super::legacy;
 use super::modern;
 use super::profile::{Layer, MessageId};
 use super::token::{Header, Reader, TokenError, Writer, claimed_profile};
@@ -47,6 +48,7 @@ pub struct Challenge {
 #[derive(Zeroize, ZeroizeOnDrop)]
 enum Expected {
     Modern(modern::Mac),
+    Legacy(legacy::ExpectedProof),
 }
 
 impl Challenge {
@@ -66,8 +68,12 @@ impl Challenge {
             (Expected::Modern(expected), Profile::Modern) => {
                 modern::check_mac(modern::read_last_mac(reader)?, expected, id)
             }
+            (Expected::Legacy(expected), Profile::Legacy) => expected.verify(header, reader),
             (Expected::Modern(_), found) => {
                 Err(SecurityError::OtherProfile { registered: Profile::Modern, found })
+            }
+            (Expected::Legacy(_), found) => {
+                Err(SecurityError::OtherProfile { registered: Profile::Legacy, found })
             }
         }
     }
@@ -157,6 +163,7 @@ fn bare(profile: Profile, id: MessageId) -> Bytes {
 /// A well-formed SecConnect or SecAttach.
 enum Hello<'a> {
     Modern(modern::Hello<'a>),
+    Legacy(legacy::Hello<'a>),
 }
 
 impl<'a> Hello<'a> {
@@ -164,13 +171,14 @@ impl<'a> Hello<'a> {
         let (header, reader) = Reader::expect(token, MessageId::hello(layer))?;
         match header.profile {
             Profile::Modern => modern::Hello::read(reader).map(Self::Modern),
-            Profile::Legacy => Err(TokenError::UnexpectedProfile(Profile::Legacy)),
+            Profile::Legacy => legacy::Hello::read(header, reader).map(Self::Legacy),
         }
     }
 
     fn profile(&self) -> Profile {
         match self {
             Self::Modern(_) => Profile::Modern,
+            Self::Legacy(_) => Profile::Legacy,
         }
     }
 
@@ -187,6 +195,11 @@ impl<'a> Hello<'a> {
                 let exchange = modern::Exchange { layer, url, secret: &credentials.secret };
                 let (token, proof) = exchange.answer_hello(hello, entropy)?;
                 Ok((token, Expected::Modern(proof)))
+            }
+            (Self::Legacy(hello), Profile::Legacy) => {
+                let exchange = legacy::Exchange { layer, secret: &credentials.secret };
+                let (token, proof) = exchange.answer_hello(hello, entropy)?;
+                Ok((token, Expected::Legacy(proof)))
             }
             (_, registered) => Err(SecurityError::OtherProfile { registered, found: self.profile() }),
         }

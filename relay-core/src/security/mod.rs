@@ -23,6 +23,7 @@ mod error;
 mod handshake;
 mod key_file;
 mod legacy;
+pub mod marc4;
 mod modern;
 mod profile;
 mod registration;
@@ -43,8 +44,8 @@ pub use error::SecurityError;
 pub use handshake::{Challenge, HelloVerdict, answer_attach, answer_connect};
 pub use key_file::KeyFileError;
 pub use profile::{
-    Layer, MAX_ACCOUNTS_PER_DEVICE, MAX_DEVICES_PER_ACCOUNT, MAX_IDENTITIES_PER_ACCOUNT,
-    MAX_PRE_AUTH_TOKEN_BYTES, MessageId, RegisterStatus,
+    Layer, MAX_ACCOUNTS_PER_DEVICE, MAX_DEVICES_PER_ACCOUNT, MAX_ELGAMAL_PLAINTEXT_BYTES,
+    MAX_IDENTITIES_PER_ACCOUNT, MAX_PRE_AUTH_TOKEN_BYTES, MessageId, RegisterStatus,
 };
 pub use registration::{RegisterContext, RegisterVerdict, answer_register, busy_response};
 pub use relay_keys::{RelayKeys, RelayPublicKeys};

@@ -251,3 +251,23 @@ pub(super) const INFO_ACCOUNT_KEY: &str = "sstps2 account key";
 
 /// Legacy: a device or account key (inferred: 192-bit MARC4 keys elsewhere in the family). The IV is as long (seen).
 pub(super) const LEGACY_KEY_BYTES: usize = 24;
+/// Legacy: a client's or relay's nonce (inferred).
+pub(super) const LEGACY_NONCE_BYTES: usize = 20;
+/// Legacy: HMAC-SHA1, whole (inferred).
+pub(super) const LEGACY_MAC_BYTES: usize = 20;
+/// Legacy: a number of the 1536-bit ElGamal group (seen, note 2 of sec. 6).
+pub(super) const ELGAMAL_BYTES: usize = 1536 / 8;
+/// Legacy: an ElGamal ciphertext, two numbers (computed).
+pub(super) const ELGAMAL_CIPHERTEXT_BYTES: usize = 2 * ELGAMAL_BYTES;
+/// Legacy: the longest ElGamal plaintext (computed: the modulus less three bytes).
+pub const MAX_ELGAMAL_PLAINTEXT_BYTES: usize = ELGAMAL_BYTES - 3;
+/// Legacy: modulus and signature of a 2048-bit RSA key (ours).
+pub(super) const RSA_BYTES: usize = 2048 / 8;
+/// Legacy: the public exponent of RSA keys that we make (ours).
+pub(super) const RSA_PUBLIC_EXPONENT: u32 = 65537;
+/// Legacy: the longest public keys object in bytes (ours): two keys of 4096 bits in their general forms.
+pub(super) const MAX_PUBLIC_KEYS_BYTES: usize = 3072;
+/// Legacy: key and encryption algorithm of the two kinds of encryption pair (sibling MS-GRVSPCM 3.2.5.2.2.2).
+pub(super) const ENCRYPTION_ALGORITHMS: [(&[u8], &[u8]); 2] = [(b"DH", b"ELGAMAL"), (b"RSA", b"RSA")];
+/// Legacy: key and signature algorithm of a signature pair (same source).
+pub(super) const SIGNATURE_ALGORITHMS: (&[u8], &[u8]) = (b"RSA", b"RSA");

@@ -2,6 +2,7 @@
 //! rules of who may register what (wire-profile sec. 2); the caller makes the changes durable before it answers.
 
 use super::error::SecurityError;
+use super::legacy;
 use super::modern;
 use super::profile::*;
 use super::relay_keys::RelayKeys;
@@ -51,8 +52,9 @@ pub struct RegisterContext<'a> {
 
 /// Answers a Register token: SecDeviceAccountRegister or SecIdentityRegister.
 ///
-/// Costs two key agreements and two signature verifications at most (modern) or two 1536-bit exponentiations (legacy),
-/// before anything is proven: callers bound how many run at once, and answer [`busy_response`] above that.
+/// Costs two key agreements and two signature verifications (modern, about a quarter of a millisecond) or two 1536-bit
+/// exponentiations (legacy, about five milliseconds), before anything is proven: callers bound how many run at once, and
+/// answer [`busy_response`] above that.
 pub fn answer_register(token: &[u8], context: &RegisterContext<'_>) -> RegisterVerdict {
     let (header, reader) = match Reader::open(token) {
         Ok(opened) => opened,
@@ -106,17 +108,28 @@ enum AccountMessage<'a> {
 /// The possession proof of SecAccountOnNewDeviceRegister.
 enum NewDevice<'a> {
     Modern(modern::NewDevice<'a>),
+    Legacy(legacy::Claim<'a>),
 }
 
 impl NewDevice<'_> {
     fn verify(&self, registered: &Credentials, account: &str, device: &str) -> Result<(), SecurityError> {
         match (self, registered.profile) {
             (Self::Modern(message), Profile::Modern) => message.verify(&registered.secret, account, device),
+            (Self::Legacy(message), Profile::Legacy) => message.verify(&registered.secret).map(drop),
             (Self::Modern(_), registered) => {
                 Err(SecurityError::OtherProfile { registered, found: Profile::Modern })
             }
+            (Self::Legacy(_), registered) => {
+                Err(SecurityError::OtherProfile { registered, found: Profile::Legacy })
+            }
         }
     }
+}
+
+/// The MAC of SecIdentityRegister.
+enum IdentityProof<'a> {
+    Modern(&'a modern::Mac),
+    Legacy(&'a legacy::Mac),
 }
 
 impl RegisterContext<'_> {
@@ -127,7 +140,7 @@ impl RegisterContext<'_> {
     ) -> Result<Vec<DirectoryChange>, SecurityError> {
         let (device_keys, message) = match header.profile {
             Profile::Modern => self.open_modern(reader)?,
-            Profile::Legacy => return Err(TokenError::UnexpectedProfile(Profile::Legacy).into()),
+            Profile::Legacy => self.open_legacy(reader)?,
         };
         let known_device = self.directory.device(self.device);
         let known_account = self.directory.account(self.account);
@@ -160,8 +173,8 @@ impl RegisterContext<'_> {
         reader: Reader<'t>,
     ) -> Result<(Credentials, AccountMessage<'t>), SecurityError> {
         let (offered, message) = modern::read_device_register(reader)?;
-        let (id, reader) = open_account_message(message, Profile::Modern)?;
-        let message = if id == MessageId::SecAccountRegister {
+        let (header, reader) = open_account_message(message, Profile::Modern)?;
+        let message = if header.id == MessageId::SecAccountRegister {
             let (offered, pre_auth_token) = modern::read_account_register(reader)?;
             AccountMessage::New {
                 credentials: offered.open(self.keys, self.account.as_str())?,
@@ -171,6 +184,22 @@ impl RegisterContext<'_> {
             AccountMessage::OnNewDevice(NewDevice::Modern(modern::NewDevice::read(reader)?))
         };
         Ok((offered.open(self.keys, self.device.as_str())?, message))
+    }
+
+    /// The same for the legacy profile.
+    fn open_legacy<'t>(
+        &self,
+        reader: Reader<'t>,
+    ) -> Result<(Credentials, AccountMessage<'t>), SecurityError> {
+        let (offered, message) = legacy::read_device_register(reader)?;
+        let (header, reader) = open_account_message(message, Profile::Legacy)?;
+        let message = if header.id == MessageId::SecAccountRegister {
+            let (offered, pre_auth_token) = legacy::read_account_register(reader)?;
+            AccountMessage::New { credentials: offered.open(self.keys)?, pre_auth_token }
+        } else {
+            AccountMessage::OnNewDevice(NewDevice::Legacy(legacy::Claim::read(header, reader)?))
+        };
+        Ok((offered.open(self.keys)?, message))
     }
 
     fn register_account(
@@ -218,16 +247,24 @@ impl RegisterContext<'_> {
         let url = reader.field("IdentityURL")?;
         let identity = IdentityUrl::new(url).map_err(TokenError::IdentityUrl)?;
         let pre_auth_token = reader.field_up_to(MAX_PRE_AUTH_TOKEN_BYTES, "UserPreAuthToken")?;
-        let found = match header.profile {
-            Profile::Modern => modern::read_last_mac(reader)?,
-            Profile::Legacy => return Err(TokenError::UnexpectedProfile(Profile::Legacy).into()),
+        let proof = match header.profile {
+            Profile::Modern => IdentityProof::Modern(modern::read_last_mac(reader)?),
+            Profile::Legacy => IdentityProof::Legacy(legacy::read_last_mac(reader)?),
         };
         let account = self.directory.account(self.account).unwrap_or_default();
         let known = account.credentials.as_ref().ok_or(SecurityError::UnknownAccount)?;
         if known.profile != header.profile {
             return Err(SecurityError::OtherProfile { registered: known.profile, found: header.profile });
         }
-        modern::verify_identity_register(found, &known.secret, self.account.as_str(), url, pre_auth_token)?;
+        let secret = &known.secret;
+        match proof {
+            IdentityProof::Modern(found) => {
+                modern::verify_identity_register(found, secret, self.account.as_str(), url, pre_auth_token)?;
+            }
+            IdentityProof::Legacy(found) => {
+                legacy::verify_identity_register(found, secret, header, url, pre_auth_token)?;
+            }
+        }
         if account.locked_out {
             return Err(SecurityError::LockedOut(Layer::Account));
         }
@@ -264,13 +301,13 @@ impl RegisterContext<'_> {
 }
 
 /// Reads the header of the account message inside SecDeviceAccountRegister; it tells the kind (sstp-security 7.3).
-fn open_account_message(message: &[u8], profile: Profile) -> Result<(MessageId, Reader<'_>), TokenError> {
+fn open_account_message(message: &[u8], profile: Profile) -> Result<(Header, Reader<'_>), TokenError> {
     let (header, reader) = Reader::open(message)?;
     if header.profile != profile {
         return Err(TokenError::UnexpectedProfile(header.profile));
     }
     match header.id {
-        MessageId::SecAccountRegister | MessageId::SecAccountOnNewDeviceRegister => Ok((header.id, reader)),
+        MessageId::SecAccountRegister | MessageId::SecAccountOnNewDeviceRegister => Ok((header, reader)),
         other => Err(TokenError::UnexpectedMessage(other)),
     }
 }

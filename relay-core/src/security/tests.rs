@@ -11,10 +11,19 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 mod handshakes;
+mod legacy_vectors;
+mod modern_vectors;
 mod registrations;
-mod vectors;
 
-const BOTH_LAYERS: [Layer; 2] = [Layer::Device, Layer::Account];
+const BOTH_PROFILES: [Profile; 2] = [Profile::Modern, Profile::Legacy];
+
+/// Each profile on each layer.
+const CASES: [(Profile, Layer); 4] = [
+    (Profile::Modern, Layer::Device),
+    (Profile::Modern, Layer::Account),
+    (Profile::Legacy, Layer::Device),
+    (Profile::Legacy, Layer::Account),
+];
 
 fn device() -> DeviceUrl {
     DeviceUrl::new("dpp://host/device").unwrap()
@@ -28,9 +37,70 @@ fn identity() -> IdentityUrl {
     IdentityUrl::new("grooveIdentity://key@").unwrap()
 }
 
-/// Credentials of a device or an account, as different seeds make them.
-fn credentials(seed: u64) -> ClientCredentials {
-    ClientCredentials::generate_modern(&mut Seeded::new(seed))
+/// A client's legacy keys from a file, because making RSA keys is slow.
+const LEGACY_KEYS: &str = include_str!("tests/legacy.keys");
+
+/// Those keys with another secret key.
+fn legacy_credentials(secret: &[u8; 24]) -> ClientCredentials {
+    let secret = format!("secret {}", hex(secret));
+    let lines = LEGACY_KEYS.lines().map(|line| if line.starts_with("secret") { &secret } else { line });
+    ClientCredentials::decode(lines.collect::<Vec<_>>().join("\n").as_bytes()).unwrap()
+}
+
+/// Credentials of a device or an account, as different seeds make them. Those of the legacy profile differ in the
+/// secret key only.
+fn credentials(profile: Profile, seed: u64) -> ClientCredentials {
+    let entropy = &mut Seeded::new(seed);
+    match profile {
+        Profile::Modern => ClientCredentials::generate(profile, entropy),
+        Profile::Legacy => legacy_credentials(&entropy.bytes()),
+    }
+}
+
+/// 0, 1, 2, … without end.
+struct Counting(u8);
+
+impl Counting {
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes);
+        bytes
+    }
+}
+
+impl Entropy for Counting {
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            *byte = self.0;
+            self.0 = self.0.wrapping_add(1);
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The profile's major and the relay's minor version.
+fn relay_version(profile: Profile) -> [u8; 2] {
+    match profile {
+        Profile::Modern => [2, 0],
+        Profile::Legacy => [1, 4],
+    }
+}
+
+fn other(profile: Profile) -> Profile {
+    match profile {
+        Profile::Modern => Profile::Legacy,
+        Profile::Legacy => Profile::Modern,
+    }
+}
+
+/// The relay of the vectors.
+fn example_relay() -> RelayKeys {
+    let (x25519, elgamal) = (hex(&[9; 32]), hex(&[2; 192]));
+    let file = format!("furrow-keys 1 relay-private\nx25519 {x25519}\nelgamal-1536 {elgamal}\n");
+    RelayKeys::decode(file.as_bytes()).unwrap()
 }
 
 fn relay_keys() -> &'static RelayKeys {

@@ -76,8 +76,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads fields without a header.
-    #[cfg(test)]
+    /// Reads fields without a header, such as a public keys object.
     pub(super) fn fields(bytes: &'a [u8]) -> Self {
         Self { token: bytes, at: 0 }
     }
@@ -163,6 +162,11 @@ impl Writer {
         Self(token)
     }
 
+    /// Begins fields without a header.
+    pub(super) fn headless() -> Self {
+        Self(BytesMut::new())
+    }
+
     /// A single byte.
     pub(super) fn byte(mut self, byte: u8) -> Self {
         self.0.put_u8(byte);
@@ -190,6 +194,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const HEADER: Header = Header { profile: Profile::Modern, minor: 0, id: MessageId::SecConnect };
 
@@ -234,6 +239,31 @@ mod tests {
         for byte in 0..=u8::MAX {
             let known = (1..=17).contains(&byte) && byte != 11;
             assert_eq!(MessageId::from_byte(byte).map(|id| id as u8), known.then_some(byte));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fields_come_back_as_they_were_written(
+            fields in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8)
+        ) {
+            let token = fields.iter().fold(Writer::new(HEADER), |writer, field| writer.field(field)).finish();
+            let (_, mut reader) = Reader::open(&token).unwrap();
+            for field in &fields {
+                prop_assert_eq!(reader.field("f"), Ok(&field[..]));
+            }
+            prop_assert_eq!(reader.read_so_far(), &token[..]);
+            prop_assert_eq!(reader.end(), Ok(()));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_read_past_the_end(token in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut reader = Reader::fields(&token);
+            let mut read = 0;
+            while let Ok(field) = reader.field("f") {
+                read += 2 + field.len();
+            }
+            prop_assert!(read <= token.len());
         }
     }
 }

@@ -2,22 +2,6 @@
 
 use super::*;
 
-/// 0, 1, 2, … without end.
-struct Counting(u8);
-
-impl Entropy for Counting {
-    fn fill(&mut self, buffer: &mut [u8]) {
-        for byte in buffer {
-            *byte = self.0;
-            self.0 = self.0.wrapping_add(1);
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn client(secret: &[u8], seed: u8) -> ClientCredentials {
     let file = format!("furrow-keys 1 client-modern\nsecret {}\ned25519 {}\n", hex(secret), hex(&[seed; 32]));
     ClientCredentials::decode(file.as_bytes()).unwrap()
@@ -73,14 +57,12 @@ fn modern_account_layer_tokens_are_those_of_the_wire_profile() {
 
 #[test]
 fn modern_registration_token_is_that_of_the_wire_profile() {
-    let relay =
-        RelayKeys::decode(format!("furrow-keys 1 relay-private\nx25519 {}\n", hex(&[9; 32])).as_bytes());
     let token = register_device_account(
         &device(),
         &client(&[1; 32], 3),
         &account(),
         &client(&[2; 32], 4),
-        relay.unwrap().public(),
+        example_relay().public(),
         b"token",
         &mut Counting(0),
     )
