@@ -66,5 +66,6 @@ pub use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl, Re
 pub use relay_core::client::{
     Disconnected, Limits, QueueError, Recipient, RegistrationError, RegistrationStep, SendFailure,
 };
+pub use relay_core::directory::Profile as SecurityProfile;
 pub use relay_core::security::RegisterStatus;
 pub use relay_core::sstp::{CloseReason, ConnectResponseId, OpenResponseId, StatusId};

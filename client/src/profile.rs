@@ -5,6 +5,7 @@ use crate::entropy::SystemEntropy;
 use crate::naming::{new_account_url, new_device_url, new_identity_url};
 use crate::relay_identity::{self, RelayIdentity, RelayIdentityError};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl};
+use relay_core::directory::Profile as SecurityProfile;
 use relay_core::security::{ClientCredentials, KeyFileError};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -79,10 +80,15 @@ struct File {
 }
 
 impl ClientProfile {
-    /// A new device with a new account and one new identity, all with new keys of the modern profile. Nothing is registered
-    /// yet.
+    /// A new device with a new account and one new identity, all with new keys of the modern security profile. Nothing is
+    /// registered yet.
     pub fn generate(relay: RelayIdentity) -> Self {
-        let keys = || Arc::new(ClientCredentials::generate_modern(&mut SystemEntropy::default()));
+        Self::generate_in(relay, SecurityProfile::Modern)
+    }
+
+    /// As [`ClientProfile::generate`], in a security profile of one's choice.
+    pub fn generate_in(relay: RelayIdentity, profile: SecurityProfile) -> Self {
+        let keys = || Arc::new(ClientCredentials::generate(profile, &mut SystemEntropy::default()));
         Self {
             device_url: new_device_url(&relay.relay_url),
             device_keys: keys(),

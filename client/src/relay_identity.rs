@@ -41,8 +41,8 @@ pub enum RelayIdentityError {
     /// No address, or too many.
     #[error("{0} addresses; 1 to {MAX_ADDRESSES} are allowed")]
     Addresses(usize),
-    /// A public key is not hexadecimal digits of the right number.
-    #[error("public_keys.{0} is not a key in hexadecimal digits")]
+    /// A public key is not the hexadecimal form of 32 bytes (modern) or of the DER of an ElGamal key (legacy).
+    #[error("public_keys.{0} is not the hexadecimal form of a key")]
     Key(&'static str),
     /// The keys are not those of the fingerprint: the file was changed.
     #[error("the keys have the fingerprint {found}, but the file says {stated}; do not trust this file")]
@@ -68,8 +68,7 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 struct PublicKeys {
     modern: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    legacy: Option<String>,
+    legacy: String,
 }
 
 impl RelayIdentity {
@@ -108,7 +107,10 @@ impl From<&RelayIdentity> for File {
             relay_url: identity.relay_url.to_string(),
             addresses: identity.addresses.clone(),
             fingerprint: identity.fingerprint(),
-            public_keys: PublicKeys { modern: hex(&identity.public_keys.modern), legacy: None },
+            public_keys: PublicKeys {
+                modern: hex(identity.public_keys.modern()),
+                legacy: hex(&identity.public_keys.legacy_der()),
+            },
         }
     }
 }
@@ -121,7 +123,10 @@ impl TryFrom<File> for RelayIdentity {
             return Err(RelayIdentityError::Addresses(file.addresses.len()));
         }
         let modern = unhex(&file.public_keys.modern).and_then(|bytes| bytes.try_into().ok());
-        let public_keys = RelayPublicKeys { modern: modern.ok_or(RelayIdentityError::Key("modern"))? };
+        let modern = modern.ok_or(RelayIdentityError::Key("modern"))?;
+        let legacy = unhex(&file.public_keys.legacy).ok_or(RelayIdentityError::Key("legacy"))?;
+        let public_keys =
+            RelayPublicKeys::new(modern, &legacy).map_err(|_| RelayIdentityError::Key("legacy"))?;
         let found = public_keys.fingerprint();
         if found != file.fingerprint.to_ascii_lowercase() {
             return Err(RelayIdentityError::Fingerprint { found, stated: file.fingerprint });
@@ -169,7 +174,7 @@ mod tests {
     #[test]
     fn keys_that_do_not_match_the_fingerprint_are_refused() {
         let (text, other) = (identity().to_toml(), identity());
-        let swapped = text.replace(&identity_key(&text), &hex(&other.public_keys.modern));
+        let swapped = text.replace(&identity_key(&text), &hex(other.public_keys.modern()));
         assert!(matches!(RelayIdentity::parse(&swapped), Err(RelayIdentityError::Fingerprint { .. })));
     }
 
@@ -183,6 +188,8 @@ mod tests {
         let parse = |text: String| RelayIdentity::parse(&text).unwrap_err();
         let key = identity_key(&text);
         assert!(matches!(parse(text.replace(&key, "zz")), RelayIdentityError::Key("modern")));
+        let legacy = text.replace("legacy = \"", "legacy = \"00");
+        assert!(matches!(parse(legacy), RelayIdentityError::Key("legacy")));
         assert!(matches!(parse(text.replace("grooveDNS", "groove DNS")), RelayIdentityError::Url(_)));
         assert!(matches!(parse(text.replace("relay_url", "url")), RelayIdentityError::Form(_)));
         let empty =

@@ -1,5 +1,7 @@
 //! The library against a small relay over loopback TCP.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod relay;
 
 use client::*;

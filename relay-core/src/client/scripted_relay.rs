@@ -143,8 +143,12 @@ impl Script {
 
     /// A client with keys, not yet registered.
     pub(crate) fn with_keys() -> Self {
+        Self::with_keys_of(Profile::Modern)
+    }
+
+    pub(crate) fn with_keys_of(profile: Profile) -> Self {
         let mut entropy = Seeded(7);
-        let mut credentials = || Arc::new(security::ClientCredentials::generate_modern(&mut entropy));
+        let mut credentials = || Arc::new(security::ClientCredentials::generate(profile, &mut entropy));
         let (device, account) = (credentials(), credentials());
         Self::with(Welcome::Authenticate, |config| {
             config.device_credentials = Some(device);

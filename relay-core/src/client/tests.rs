@@ -2,6 +2,7 @@
 
 use super::scripted_relay::*;
 use super::*;
+use crate::directory::Profile;
 use crate::security::RegisterStatus;
 use crate::sstp::command::SessionStatus;
 use crate::sstp::connection::Event as RelayEvent;
@@ -65,7 +66,12 @@ fn a_message_is_delivered_when_the_relay_acknowledges_it() {
 
 #[test]
 fn a_device_registers_then_authenticates_and_attaches() {
-    let mut script = Script::with_keys();
+    for profile in [Profile::Modern, Profile::Legacy] {
+        registers_then_authenticates_and_attaches(Script::with_keys_of(profile));
+    }
+}
+
+fn registers_then_authenticates_and_attaches(mut script: Script) {
     script.run();
     assert_eq!(script.events, [Event::RegistrationNeeded]);
     script.client.register(script.registration()).unwrap();
