@@ -17,6 +17,7 @@
 pub mod address;
 pub mod client;
 pub mod directory;
+pub mod relay;
 pub mod security;
 pub mod sstp;
 pub mod store;

@@ -58,8 +58,9 @@ pub struct MessageHeader {
 pub struct MessageHead {
     /// Flags, tail, lifetime.
     pub header: MessageHeader,
-    /// Who is to get it, in a fixed order: deletions refer to positions in this list. Never empty.
-    pub recipients: Vec<MailboxAddress>,
+    /// Who is to get it, in a fixed order: deletions refer to positions in this list. Never empty. Shared, since all messages
+    /// of a session have the same recipients.
+    pub recipients: Arc<[MailboxAddress]>,
 }
 
 /// One record to append.
@@ -76,7 +77,7 @@ pub enum LogEntry {
         /// Whether the message ends with this part.
         last: bool,
         /// The head; present exactly on part 0.
-        head: Option<Arc<MessageHead>>,
+        head: Option<MessageHead>,
         /// The payload, at most [`PART_BYTES`] in all.
         payload: Chain,
     },
@@ -110,11 +111,11 @@ pub struct Restored {
     /// Its family.
     pub family: Family,
     /// Its head as stored.
-    pub head: Arc<MessageHead>,
+    pub head: MessageHead,
     /// Positions in `head.recipients` of those who have not acknowledged it, ascending. Never empty.
     pub pending: Vec<u32>,
-    /// Where its parts lie, part 0 first.
-    pub parts: SmallVec<[Position; 1]>,
+    /// Where its parts lie and how many payload bytes each has, part 0 first.
+    pub parts: SmallVec<[(Position, u32); 1]>,
     /// Payload bytes of all parts.
     pub payload_bytes: u64,
 }

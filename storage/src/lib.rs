@@ -1,1 +1,27 @@
-//! placeholder
+//! What a relay keeps on disk: the mailbox log of each shard and the user database of the whole relay.
+//!
+//! * [`MailboxLog`] is an append-only log in pre-allocated segments, written with direct I/O from one glommio
+//!   executor. A batch is durable when [`MailboxLog::append`] returns. `FORMAT.md` beside this crate has every byte.
+//! * [`UserDatabase`] holds devices, accounts and identities in sled and answers from any thread.
+//!
+//! The crate decides nothing about messages: who is to get one, when it expires and when it is deleted is for
+//! `relay-core` to say. It opens no socket, reads no clock and starts no thread.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod directory;
+mod error;
+mod ledger;
+mod log;
+mod manifest;
+mod record;
+mod replay;
+mod scan;
+mod segment;
+mod users;
+mod users_format;
+
+pub use error::StorageError;
+pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
+pub use replay::{Damage, Replay, ReplayReport};
+pub use users::{UserCounts, UserDatabase};

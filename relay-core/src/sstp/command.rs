@@ -434,11 +434,11 @@ impl Command {
     /// Decodes one whole command, as [`super::frame::FrameReader`] cuts them, on a connection of `version`.
     ///
     /// # Errors
-    /// [`DecodeError`]; the command is then used up.
+    /// [`DecodeError`]; the command is then used up. Less than a prefix is `Truncated`, and nothing at all is no command.
     pub fn decode(frame: Bytes, version: Version) -> Result<Command, DecodeError> {
-        let id = CommandId::from_byte(frame[0])?;
+        let id = CommandId::from_byte(frame.first().copied().unwrap_or(0))?;
         let mut fields = Fields::new(id, frame);
-        fields.bytes.advance(profile::PREFIX_BYTES);
+        fields.skip(profile::PREFIX_BYTES)?;
         let command = fields.command(version)?;
         if fields.bytes.is_empty() { Ok(command) } else { Err(DecodeError::Trailing(id)) }
     }

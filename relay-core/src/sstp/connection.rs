@@ -459,16 +459,22 @@ impl Connection {
     }
 
     /// Answers Connect with Ok. A non-empty `token` is the security message for the peer; `challenged` says that it must
-    /// be answered by ConnectAuthenticate in time.
+    /// be answered by ConnectAuthenticate in time. Does nothing if no Connect awaits an answer, as when a deadline passed meanwhile.
     pub fn accept(&mut self, now: Timestamp, token: Bytes, challenged: bool) {
+        if self.state != State::Connecting || self.initiator {
+            return;
+        }
         self.connect_response(ConnectResponseId::Ok, 0, token);
         self.state = State::Established;
         self.challenged = challenged;
         self.handshake_due = challenged.then(|| now + self.config.authenticate_deadline);
     }
 
-    /// Answers Connect with a refusal and ends the connection.
+    /// Answers Connect with a refusal and ends the connection. Does nothing if it has ended already.
     pub fn refuse(&mut self, response: ConnectResponseId, retry_time: u32, token: Bytes) {
+        if self.state == State::Ended {
+            return;
+        }
         self.connect_response(response, retry_time, token);
         self.end_with(None, Ended::Refused(response));
     }
@@ -549,10 +555,12 @@ impl Connection {
     }
 
     /// Tells the originator of a fanout session that recipients are affected. On a 1.5 connection only the single-recipient
-    /// form exists: `status.indexes` must be empty there.
+    /// form exists: `status.indexes` must be empty there. Does nothing if the session is gone.
     pub fn session_status(&mut self, status: SessionStatus) {
         debug_assert!(self.version == Version::V1_6 || status.indexes.is_empty());
-        self.send(&Command::SessionStatus(status));
+        if matches!(self.sessions.get(&status.session), Some(Session::Inbound(_))) {
+            self.send(&Command::SessionStatus(status));
+        }
     }
 
     /// Closes a session, ours or the peer's, or an Attach or Register exchange. Late commands for it are dropped.
@@ -615,14 +623,18 @@ impl Connection {
         Some(event)
     }
 
-    /// Answers the challenge of an AttachResponse.
+    /// Answers the challenge of an AttachResponse. Does nothing if the exchange is gone.
     pub fn attach_authenticate(&mut self, event: SessionId, token: Bytes) {
-        self.send(&Command::AttachAuthenticate { event, token });
+        if matches!(self.sessions.get(&event), Some(Session::Attach)) {
+            self.send(&Command::AttachAuthenticate { event, token });
+        }
     }
 
-    /// Answers an Attach with a challenge or a refusal.
+    /// Answers an Attach with a challenge or a refusal. Does nothing if the exchange is gone.
     pub fn attach_response(&mut self, event: SessionId, token: Bytes) {
-        self.send(&Command::AttachResponse { event, token });
+        if matches!(self.sessions.get(&event), Some(Session::Attach)) {
+            self.send(&Command::AttachResponse { event, token });
+        }
     }
 
     /// Registers a device with an account, or an identity; `None` if the connection has no room for another session.
@@ -640,8 +652,9 @@ impl Connection {
 
     /// Answers a Register; the exchange is over.
     pub fn register_response(&mut self, event: SessionId, token: Bytes) {
-        if self.sessions.remove(&event).is_some() {
+        if matches!(self.sessions.get(&event), Some(Session::Register)) {
             self.send(&Command::RegisterResponse { event, token });
+            self.bury(event);
         }
     }
 
@@ -1038,6 +1051,9 @@ impl Connection {
         event: SessionId,
         token: Bytes,
     ) -> Result<Option<Event>, Violation> {
+        if self.config.endpoint == Endpoint::Relay {
+            return Err(Violation::OutOfPlace(CommandId::RegisterResponse));
+        }
         match self.sessions.get(&event) {
             Some(Session::Register) => {
                 self.sessions.remove(&event);
@@ -1068,5 +1084,32 @@ fn major_version_response(major: u8) -> ConnectResponseId {
         ConnectResponseId::WontUpgrade
     } else {
         ConnectResponseId::NewVersionRequired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sessions that a machine opens next when it is about to choose `next`.
+    fn chosen(initiator: bool, next: u32, in_use: &[u32]) -> Vec<u32> {
+        let urls = vec![Text::EMPTY];
+        let config = Arc::new(ConnectionConfig::new(Endpoint::Relay, urls, Text::EMPTY));
+        let mut machine = Connection::new(config, initiator, Timestamp(0));
+        machine.state = State::Established;
+        machine.next_session = next;
+        for &session in in_use {
+            machine.sessions.insert(SessionId(session), Session::Attach);
+        }
+        let mut open = || machine.open(Text::EMPTY, Text::EMPTY, Text::EMPTY).expect("there is room").0;
+        (0..3).map(|_| open()).collect()
+    }
+
+    #[test]
+    fn session_ids_wrap_around_without_0_and_without_those_in_use() {
+        assert_eq!(chosen(true, u32::MAX - 1, &[]), [u32::MAX - 1, u32::MAX, 1]);
+        assert_eq!(chosen(false, 2, &[]), [2, 1, u32::MAX]);
+        assert_eq!(chosen(true, u32::MAX, &[1, 2]), [u32::MAX, 3, 4]);
+        assert_eq!(chosen(false, 1, &[u32::MAX]), [1, u32::MAX - 1, u32::MAX - 2]);
     }
 }

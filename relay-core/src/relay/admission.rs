@@ -1,0 +1,237 @@
+//! Admission: who gets in, and what they may collect. Connect, ConnectAuthenticate, Attach, AttachAuthenticate and
+//! Register, in the order of checks of sstp-behaviour 7.0 and sstp-security 7.1.
+
+use super::home;
+use super::mesh::{ConnectionId, MeshItem, Target};
+use super::peer::Attachment;
+use super::{Action, Relay, SecurityFailure};
+use crate::address::{AccountUrl, DeviceUrl};
+use crate::security::{self, HelloVerdict, SecurityError};
+use crate::sstp::command::{AccountRequest, Connect};
+use crate::sstp::{CloseReason, ConnectResponseId, SessionId};
+use bytes::Bytes;
+
+/// A Register for the driver to judge with [`security::answer_register`], one at a time for the whole relay, since
+/// registrations read records, change them and write them back.
+#[derive(Debug)]
+pub struct Registration {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// EventId of the Register.
+    pub event: SessionId,
+    /// First SourceDeviceURL of the connection.
+    pub device: DeviceUrl,
+    /// AccountURL of the Register.
+    pub account: AccountUrl,
+    /// Its security message.
+    pub token: Bytes,
+}
+
+/// What became of a [`Registration`].
+#[derive(Debug)]
+pub enum Registered {
+    /// Judged, and durable if it changed something; `failure` says why it was refused.
+    Answered {
+        /// The token of RegisterResponse.
+        response: Bytes,
+        /// Why it was refused, if it was.
+        failure: Option<SecurityError>,
+    },
+    /// Not a registration message: the exchange is closed with ProtocolError.
+    Malformed(SecurityError),
+    /// It was right, but could not be made durable: the exchange is closed with InternalError.
+    Failed,
+}
+
+impl Relay {
+    /// Connect, from row 4 on (the machine has checked rows 0 to 3).
+    pub(super) fn connect_received(&mut self, id: ConnectionId, connect: Connect) {
+        let Ok(device) = DeviceUrl::new(connect.source_device_urls[0].as_bytes()) else {
+            return self.connection(id).close(CloseReason::ProtocolError, 0);
+        };
+        let record = self.directory.device(&device);
+        let home = record.as_ref().and_then(|record| record.accounts.first());
+        if let Some(shard) = home.map(|account| home::home(account, self.config.shards))
+            && shard != self.shard
+            && !self.peer(id).handed_here
+        {
+            return self.hand_off(id, shard, connect);
+        }
+        if record.as_ref().is_some_and(|record| record.locked_out) {
+            return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
+        }
+        let connections = self.devices.entry(device.clone()).or_insert(0);
+        *connections += 1;
+        let crossed = *connections as usize > self.config.max_connections_per_device;
+        self.peer_mut(id).device = Some(device.clone());
+        if crossed {
+            let connection = self.connection(id);
+            connection.accept(Default::default(), Bytes::new(), false);
+            return connection.close(CloseReason::CrossedConnections, 0);
+        }
+        if self.draining || self.peers.len() > self.config.max_connections {
+            let retry_time = self.config.retry_time.as_secs() as u32;
+            return self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
+        }
+        let now = self.now;
+        if connect.authentication_token.is_empty() {
+            return self.connection(id).accept(now, Bytes::new(), false);
+        }
+        let token = &connect.authentication_token;
+        match security::answer_connect(token, &device, record.as_ref(), &mut *self.entropy) {
+            HelloVerdict::RegistrationNeeded { token } => self.connection(id).accept(now, token, false),
+            HelloVerdict::Failed { token, reason } => {
+                self.report(id, None, reason);
+                self.connection(id).refuse(ConnectResponseId::AuthenticationFailed, 0, token);
+            }
+            HelloVerdict::Challenged { token, challenge } => {
+                let peer = self.peer_mut(id);
+                peer.challenge = Some(Box::new(challenge));
+                peer.connection.accept(now, token, true);
+            }
+        }
+    }
+
+    fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
+        let peer = self.peers.remove(id.index());
+        let bytes = peer.connection.hand_off(connect);
+        self.stats.handed_off += 1;
+        self.actions.push_back(Action::HandOff { connection: id, shard, bytes });
+    }
+
+    /// ConnectAuthenticate: from here on the device's mail is collected.
+    pub(super) fn connect_authenticate_received(&mut self, id: ConnectionId, token: &[u8]) {
+        let peer = self.peer_mut(id);
+        let challenge = peer.challenge.take().expect("the machine lets it through only after a challenge");
+        if let Err(reason) = challenge.verify(token) {
+            self.report(id, None, reason);
+            return self.connection(id).close(CloseReason::DeviceAuthenticationFailed, 0);
+        }
+        let peer = self.peer_mut(id);
+        peer.connection.authenticated();
+        peer.authenticated = true;
+        let device = peer.device.clone().expect("set by Connect");
+        self.stats.authenticated += 1;
+        let record = self.directory.device(&device).unwrap_or_default();
+        for account in record.accounts {
+            self.collect(id, account.clone(), Target::Device(account, device.clone()));
+        }
+    }
+
+    fn collect(&mut self, id: ConnectionId, account: AccountUrl, target: Target) {
+        let shard = home::home(&account, self.config.shards);
+        let peer = self.peer_mut(id);
+        if !peer.collects.iter().any(|(_, collected)| *collected == target) {
+            peer.collects.push((shard, target.clone()));
+            self.mesh.send(shard, MeshItem::Collect { target, connection: id });
+        }
+    }
+
+    /// Attach (3.3.5.14). Only a device that has proven itself may collect an account's mail.
+    pub(super) fn attach_received(&mut self, id: ConnectionId, request: AccountRequest) {
+        let event = request.event;
+        let Ok(account) = AccountUrl::new(request.account_url.as_bytes()) else {
+            return self.connection(id).close_session(event, CloseReason::UserAuthenticationFailed);
+        };
+        if !self.peer(id).authenticated {
+            return self.connection(id).close_session(event, CloseReason::DeviceAuthenticationFailed);
+        }
+        let record = self.directory.account(&account);
+        let token = &request.authentication_token;
+        match security::answer_attach(token, &account, record.as_ref(), &mut *self.entropy) {
+            HelloVerdict::RegistrationNeeded { token } => self.connection(id).attach_response(event, token),
+            HelloVerdict::Failed { token, reason } => {
+                self.report(id, Some(account), reason);
+                self.connection(id).attach_response(event, token);
+            }
+            HelloVerdict::Challenged { token, challenge } => {
+                let challenge = Some(Box::new(challenge));
+                let peer = self.peer_mut(id);
+                peer.attachments.push(Attachment { event, account, challenge });
+                peer.connection.attach_response(event, token);
+            }
+        }
+    }
+
+    /// AttachAuthenticate: from here on the account's mail is collected.
+    pub(super) fn attach_authenticate_received(&mut self, id: ConnectionId, event: SessionId, token: &[u8]) {
+        let peer = self.peer_mut(id);
+        let attachment = peer.attachments.iter_mut().find(|attachment| attachment.event == event);
+        let Some((account, challenge)) = attachment.and_then(|attachment| {
+            attachment.challenge.take().map(|challenge| (attachment.account.clone(), challenge))
+        }) else {
+            return peer.connection.close_session(event, CloseReason::StaleAttachAuthenticate);
+        };
+        if let Err(reason) = challenge.verify(token) {
+            self.report(id, Some(account), reason);
+            let peer = self.peer_mut(id);
+            peer.attachments.retain(|attachment| attachment.event != event);
+            return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);
+        }
+        self.stats.attached += 1;
+        self.collect(id, account.clone(), Target::Account(account));
+    }
+
+    /// Close of an Attach exchange detaches the account.
+    pub(super) fn detach(&mut self, id: ConnectionId, event: SessionId) {
+        let peer = self.peer_mut(id);
+        let Some(index) = peer.attachments.iter().position(|attachment| attachment.event == event) else {
+            return;
+        };
+        let account = peer.attachments.swap_remove(index).account;
+        let target = Target::Account(account);
+        if let Some(index) = peer.collects.iter().position(|(_, collected)| *collected == target) {
+            let (shard, target) = peer.collects.swap_remove(index);
+            self.mesh.send(shard, MeshItem::Uncollect { target, connection: id });
+        }
+    }
+
+    /// Register (3.3.5.17): for the driver to judge.
+    pub(super) fn register_received(&mut self, id: ConnectionId, request: AccountRequest) {
+        let account = AccountUrl::new(request.account_url.as_bytes());
+        let (Ok(account), Some(device)) = (account, self.peer(id).device.clone()) else {
+            return self.connection(id).close_session(request.event, CloseReason::ProtocolError);
+        };
+        let (event, token) = (request.event, request.authentication_token);
+        self.actions.push_back(Action::Register(Registration {
+            connection: id,
+            event,
+            device,
+            account,
+            token,
+        }));
+    }
+
+    /// A Register was judged.
+    pub(super) fn registration_done(&mut self, id: ConnectionId, event: SessionId, outcome: Registered) {
+        if self.live_peer(id).is_none() {
+            return;
+        }
+        match outcome {
+            Registered::Answered { response, failure } => {
+                match failure {
+                    Some(reason) => self.report(id, None, reason),
+                    None => self.stats.registered += 1,
+                }
+                self.connection(id).register_response(event, response);
+            }
+            Registered::Malformed(reason) => {
+                self.report(id, None, reason);
+                self.connection(id).close_session(event, CloseReason::ProtocolError);
+            }
+            Registered::Failed => self.connection(id).close_session(event, CloseReason::InternalError),
+        }
+        self.touch(id);
+    }
+
+    fn report(&mut self, id: ConnectionId, account: Option<AccountUrl>, reason: SecurityError) {
+        let device = self.peer(id).device.clone();
+        self.stats.security_failures += 1;
+        self.actions.push_back(Action::SecurityFailed(SecurityFailure {
+            connection: id,
+            device,
+            account,
+            reason,
+        }));
+    }
+}

@@ -1,0 +1,64 @@
+//! What an operator can set of a relay's decisions.
+
+use crate::sstp::ConnectionConfig;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The limits and rules of one shard; the same for all shards of a relay.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// What all connections share.
+    pub connection: Arc<ConnectionConfig>,
+    /// Shards of this relay, at least 1.
+    pub shards: u16,
+    /// Connections of one shard; above it a new one gets TryLater.
+    pub max_connections: usize,
+    /// Connections of one device; a further one is closed as CrossedConnections.
+    pub max_connections_per_device: usize,
+    /// Recipients of one FanoutOpen.
+    pub max_fanout_recipients: usize,
+    /// Payload bytes received on a connection and not complete; above it the sessions are stopped, at twice as much reading
+    /// pauses.
+    pub connection_in_flight_bytes: u64,
+    /// The same for all connections of the shard.
+    pub shard_in_flight_bytes: u64,
+    /// Output of a connection above which no further part is queued there.
+    pub connection_output_bytes: usize,
+    /// Items waiting for another shard above which sessions are stopped.
+    pub mesh_queue_items: usize,
+    /// Whether a connection whose device is not authenticated may leave mail.
+    pub deposit_by_anyone: bool,
+    /// How long a message is kept if its sender does not say.
+    pub lifetime: Duration,
+    /// Bytes that may wait for one identity.
+    pub quota_per_identity: u64,
+    /// Bytes that may wait for one device.
+    pub quota_per_device: u64,
+    /// RetryTime with TryLater.
+    pub retry_time: Duration,
+    /// ReturnTime with Resting.
+    pub return_time: Duration,
+}
+
+impl RelayConfig {
+    /// The documented defaults.
+    pub fn new(connection: Arc<ConnectionConfig>, shards: u16) -> Self {
+        Self {
+            connection,
+            shards,
+            max_connections: 600_000,
+            max_connections_per_device: 4,
+            max_fanout_recipients: 16_384,
+            connection_in_flight_bytes: 1 << 20,
+            shard_in_flight_bytes: 64 << 20,
+            connection_output_bytes: 256 << 10,
+            mesh_queue_items: 4096,
+            deposit_by_anyone: false,
+            lifetime: Duration::from_secs(30 * 24 * 3600),
+            quota_per_identity: 1_000_000_000,
+            quota_per_device: 4_000_000_000,
+            retry_time: Duration::from_secs(30),
+            return_time: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The mailroom's way to the disk: what waits becomes a batch, and what has become durable is completed.
+
+use super::appends::Pending;
+use super::{Mailroom, MessageKey, PartState, Surroundings};
+use crate::relay::mesh::MeshItem;
+use crate::store::{Chain, LogEntry, MessageHead, Position};
+
+impl Mailroom {
+    /// Whether something waits for a batch.
+    pub(in crate::relay) fn has_appends(&self) -> bool {
+        !self.appends.is_empty()
+    }
+
+    /// Whether nothing waits and nothing is being written.
+    pub(in crate::relay) fn is_settled(&self) -> bool {
+        self.appends.is_settled()
+    }
+
+    /// Moves what waits to be appended into `batch`, up to about `most` payload bytes. One batch is out at a time.
+    pub(in crate::relay) fn take_batch(&mut self, most: u64, batch: &mut Vec<LogEntry>) {
+        let mut bytes = 0;
+        while bytes < most {
+            match self.appends.next() {
+                None => break,
+                Some(Pending::Deletion(entry)) => batch.push(entry),
+                Some(Pending::Part { key, id, index }) => {
+                    let Some(message) =
+                        self.messages.get_mut(key as usize).filter(|message| message.id == id)
+                    else {
+                        continue;
+                    };
+                    let last = message.arrived && index + 1 == message.part_count();
+                    let part = &mut message.parts[index as usize];
+                    if part.state != PartState::Queued {
+                        continue;
+                    }
+                    part.state = PartState::Writing;
+                    bytes += u64::from(part.bytes);
+                    let head = (index == 0).then(|| MessageHead {
+                        header: message.header.clone(),
+                        recipients: message.recipients.addresses.clone(),
+                    });
+                    let payload = part.payload.clone();
+                    batch.push(LogEntry::Part { id, family: message.family, index, last, head, payload });
+                    self.appends.writing.push((key, index));
+                }
+            }
+        }
+        self.appends.batch_out = !batch.is_empty();
+    }
+
+    /// The batch is durable; `positions` are those of its parts, in order.
+    pub(in crate::relay) fn appended(&mut self, around: &mut Surroundings<'_>, positions: &[Position]) {
+        let writing = std::mem::take(&mut self.appends.writing);
+        assert_eq!(writing.len(), positions.len(), "the log answers every part");
+        for (&(key, index), &position) in writing.iter().zip(positions) {
+            around.stats.stored_parts += 1;
+            self.part_durable(around, key, index, position);
+        }
+        self.appends.batch_done(writing);
+    }
+
+    /// The batch could not be written; it comes again.
+    pub(in crate::relay) fn append_failed(&mut self, around: &mut Surroundings<'_>, batch: Vec<LogEntry>) {
+        let writing = std::mem::take(&mut self.appends.writing);
+        let mut dead = Vec::new();
+        let mut again = Vec::new();
+        for &(key, index) in &writing {
+            let message = &mut self.messages[key as usize];
+            message.parts[index as usize].state = PartState::Queued;
+            again.push(Pending::Part { key, id: message.id, index });
+            if message.is_dead() && !dead.contains(&key) {
+                dead.push(key);
+            }
+        }
+        let deletions = batch.into_iter().filter(|entry| !matches!(entry, LogEntry::Part { .. }));
+        again.extend(deletions.map(Pending::Deletion));
+        self.appends.again(again);
+        self.appends.batch_done(writing);
+        for key in dead {
+            self.finish(around, key);
+        }
+    }
+
+    fn part_durable(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        key: MessageKey,
+        index: u32,
+        position: Position,
+    ) {
+        let message = &mut self.messages[key as usize];
+        let part = &mut message.parts[index as usize];
+        part.state = PartState::Durable(position);
+        part.payload = Chain::new();
+        let bytes = u64::from(part.bytes);
+        if message.is_dead() {
+            return self.finish(around, key);
+        }
+        if index == 0 {
+            for recipient in std::mem::take(&mut message.done_early) {
+                let entry = LogEntry::DeleteRecipient {
+                    id: message.id,
+                    family: message.family,
+                    first: position,
+                    recipient,
+                };
+                self.appends.push(Pending::Deletion(entry));
+            }
+        }
+        let durable = message.parts.iter().all(|part| matches!(part.state, PartState::Durable(_)));
+        if message.arrived && durable {
+            self.tell_completed(around, key);
+        } else if let Some((shard, deposit)) = message.origin {
+            let bytes = bytes.min(message.unreleased);
+            message.unreleased -= bytes;
+            around.mesh.send(shard, MeshItem::Released { deposit, bytes });
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Mailboxes, those who collect from them, and getting mail on its way.
+
+use super::delivery::Delivery;
+use super::{Mailbox, Mailroom, MessageKey, Subject, Surroundings, Usage};
+use crate::address::MailboxAddress;
+use crate::relay::home::ShardId;
+use crate::relay::mesh::{ConnectionId, Epoch, MailboxId, MeshItem, OutletId, Target};
+use crate::relay::{Action, ReadToken};
+use crate::time::Timestamp;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+impl Mailroom {
+    pub(super) fn mailbox(&mut self, address: &MailboxAddress) -> MailboxId {
+        if let Some(&mailbox) = self.by_address.get(address) {
+            return mailbox;
+        }
+        let (target, subject) = match &address.device {
+            Some(device) => {
+                (Target::Device(address.account.clone(), device.clone()), Subject::Device(device.clone()))
+            }
+            None => (Target::Account(address.account.clone()), Subject::Identity(address.identity.clone())),
+        };
+        let usage =
+            *self.subjects.entry(subject).or_insert_with(|| self.usage.insert(Usage::default()) as u32);
+        self.usage[usage as usize].mailboxes += 1;
+        let address = Arc::new(address.clone());
+        let mailbox = MailboxId(self.mailboxes.insert(Mailbox {
+            address: address.clone(),
+            target: target.clone(),
+            usage,
+            queue: VecDeque::new(),
+            routes: 0,
+            delivery: Delivery::default(),
+            refused: SmallVec::new(),
+        }) as u32);
+        self.by_address.insert(address, mailbox);
+        self.targets.entry(target).or_default().mailboxes.push(mailbox);
+        mailbox
+    }
+
+    pub(super) fn drop_if_unused(&mut self, id: MailboxId) {
+        let unused = self.mailboxes.get(id.0 as usize).is_some_and(|mailbox| {
+            mailbox.queue.is_empty() && mailbox.routes == 0 && mailbox.delivery.is_idle()
+        });
+        if !unused {
+            return;
+        }
+        let mailbox = self.mailboxes.remove(id.0 as usize);
+        self.by_address.remove(&mailbox.address);
+        if let Some(target) = self.targets.get_mut(&mailbox.target) {
+            target.mailboxes.retain(|&other| other != id);
+            if target.mailboxes.is_empty() && target.collectors.is_empty() {
+                self.targets.remove(&mailbox.target);
+            }
+        }
+        let usage = &mut self.usage[mailbox.usage as usize];
+        usage.mailboxes -= 1;
+        if usage.mailboxes == 0 {
+            self.usage.remove(mailbox.usage as usize);
+            let subject = match &mailbox.address.device {
+                Some(device) => Subject::Device(device.clone()),
+                None => Subject::Identity(mailbox.address.identity.clone()),
+            };
+            self.subjects.remove(&subject);
+        }
+    }
+
+    pub(in crate::relay) fn collect(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        from: ShardId,
+        target: Target,
+        connection: ConnectionId,
+    ) {
+        let state = self.targets.entry(target).or_default();
+        if !state.collectors.contains(&(from, connection)) {
+            state.collectors.push((from, connection));
+        }
+        for mailbox in state.mailboxes.clone() {
+            self.deliver(around, mailbox);
+        }
+    }
+
+    pub(in crate::relay) fn uncollect(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        from: ShardId,
+        target: Target,
+        connection: ConnectionId,
+    ) {
+        let Some(state) = self.targets.get_mut(&target) else { return };
+        state.collectors.retain(|collector| *collector != (from, connection));
+        let mailboxes = state.mailboxes.clone();
+        if state.collectors.is_empty() && mailboxes.is_empty() {
+            self.targets.remove(&target);
+        }
+        for id in mailboxes {
+            let mailbox = &mut self.mailboxes[id.0 as usize];
+            mailbox.refused.retain(|collector| *collector != (from, connection));
+            if mailbox.delivery.collector() == Some((from, connection)) {
+                mailbox.delivery.reset();
+                self.deliver(around, id);
+                self.drop_if_unused(id);
+            }
+        }
+    }
+
+    pub(in crate::relay) fn outlet_ready(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        id: MailboxId,
+        epoch: Epoch,
+        outlet: OutletId,
+        window: u32,
+    ) {
+        if let Some(mailbox) = self.delivering(id, epoch) {
+            mailbox.delivery.ready(outlet, window);
+            self.deliver(around, id);
+        }
+    }
+
+    pub(in crate::relay) fn outlet_closed(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        id: MailboxId,
+        epoch: Epoch,
+    ) {
+        let Some(mailbox) = self.delivering(id, epoch) else { return };
+        if let Some(collector) = mailbox.delivery.collector().filter(|_| mailbox.delivery.outlet().is_none())
+        {
+            mailbox.refused.push(collector);
+        }
+        mailbox.delivery.reset();
+        self.deliver(around, id);
+        self.drop_if_unused(id);
+    }
+
+    pub(in crate::relay) fn credit(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        id: MailboxId,
+        epoch: Epoch,
+        bytes: u32,
+    ) {
+        if let Some(mailbox) = self.delivering(id, epoch) {
+            mailbox.delivery.add_credit(bytes);
+            self.deliver(around, id);
+        }
+    }
+
+    /// The client has acknowledged the oldest messages that it was sent.
+    pub(in crate::relay) fn acknowledged(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        id: MailboxId,
+        epoch: Epoch,
+        count: u32,
+    ) {
+        for _ in 0..count {
+            let Some(mailbox) = self.delivering(id, epoch) else { return };
+            if !mailbox.delivery.acknowledge() {
+                return;
+            }
+            let (key, position) = mailbox.queue.pop_front().expect("what was handed over is still queued");
+            around.stats.delivered += 1;
+            self.recipient_done(around, id, key, position);
+        }
+    }
+
+    pub(in crate::relay) fn read_done(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        token: ReadToken,
+        payload: Option<Bytes>,
+    ) {
+        let Some((id, epoch, place)) = self.reads.try_remove(token.0 as usize) else { return };
+        let Some(mailbox) = self.delivering(id, epoch) else { return };
+        let reading = mailbox.delivery.read_done(place, payload);
+        if let Some(queue_index) = reading {
+            let (key, _) = mailbox.queue[queue_index];
+            let begun = mailbox.delivery.restart();
+            self.messages[key as usize].unreadable = true;
+            around.stats.unreadable += 1;
+            if begun {
+                self.close_outlet(around, id);
+            }
+        }
+        self.deliver(around, id);
+    }
+
+    fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
+        let delivery = &mut self.mailboxes[id.0 as usize].delivery;
+        if let Some((shard, outlet, epoch)) = delivery.outlet() {
+            around.mesh.send(shard, MeshItem::CloseOutlet { outlet, epoch });
+        }
+        delivery.reset();
+    }
+
+    fn delivering(&mut self, id: MailboxId, epoch: Epoch) -> Option<&mut Mailbox> {
+        self.mailboxes.get_mut(id.0 as usize).filter(|mailbox| mailbox.delivery.epoch() == Some(epoch))
+    }
+
+    /// Gets a mailbox's mail on its way, as far as there is someone to take it and room.
+    pub(super) fn deliver(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
+        let mailbox = &mut self.mailboxes[id.0 as usize];
+        if mailbox.queue.is_empty() {
+            return;
+        }
+        if mailbox.delivery.is_idle() {
+            return self.find_outlet(around, id);
+        }
+        let mut expired: SmallVec<[(MessageKey, u32); 4]> = SmallVec::new();
+        {
+            let Mailbox { queue, delivery, .. } = mailbox;
+            let (messages, reads) = (&self.messages, &mut self.reads);
+            delivery.fetch(
+                queue,
+                |key| &messages[key as usize],
+                around.now,
+                &mut expired,
+                |epoch, place, position| {
+                    let token = ReadToken(reads.insert((id, epoch, place)) as u32);
+                    around.actions.push_back(Action::Read { token, position });
+                },
+            );
+            delivery.hand_over(
+                queue,
+                |key| &messages[key as usize],
+                |shard, part| {
+                    around.mesh.send(shard, MeshItem::Deliver(part));
+                },
+            );
+        }
+        for (key, position) in expired {
+            around.stats.expired += 1;
+            self.recipient_done(around, id, key, position);
+        }
+    }
+
+    fn find_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
+        let mailbox = &mut self.mailboxes[id.0 as usize];
+        let collectors = self.targets.get(&mailbox.target).map(|target| &target.collectors);
+        let willing = collectors
+            .and_then(|collectors| collectors.iter().find(|collector| !mailbox.refused.contains(collector)));
+        let Some(&(shard, connection)) = willing else { return };
+        let epoch = Epoch(self.next_epoch);
+        self.next_epoch = self.next_epoch.wrapping_add(1);
+        mailbox.delivery.open(shard, connection, epoch);
+        let address = mailbox.address.clone();
+        around.mesh.send(shard, MeshItem::OpenOutlet { connection, mailbox: id, epoch, address });
+    }
+
+    /// Drops expired mail of up to `most` mailboxes that nobody collects from; called now and then, it gets round to
+    /// all.
+    pub(in crate::relay) fn sweep(&mut self, around: &mut Surroundings<'_>, most: usize) {
+        let end = (self.sweep_from + most).min(self.mailboxes.capacity());
+        for index in self.sweep_from..end {
+            while let Some((key, position)) = self.take_expired(around.now, index) {
+                around.stats.expired += 1;
+                self.recipient_done(around, MailboxId(index as u32), key, position);
+            }
+            self.drop_if_unused(MailboxId(index as u32));
+        }
+        self.sweep_from = if end == self.mailboxes.capacity() { 0 } else { end };
+    }
+
+    /// Takes the oldest message of a mailbox that nobody collects from, if its lifetime is over.
+    fn take_expired(&mut self, now: Timestamp, index: usize) -> Option<(MessageKey, u32)> {
+        let mailbox = self.mailboxes.get_mut(index).filter(|mailbox| mailbox.delivery.is_idle())?;
+        let &(key, _) = mailbox.queue.front()?;
+        let expired = self.messages[key as usize].header.expires_at <= now.as_secs();
+        if expired { mailbox.queue.pop_front() } else { None }
+    }
+}

@@ -1,0 +1,268 @@
+//! What shards say to each other. Three rooms of the relay talk only in these items, whether they are on one shard or on
+//! two: the *origin* (the sender's connection), the *mailroom* (the recipient's home) and the *outlet* (the recipient's
+//! connection).
+//!
+//! Items between two shards arrive in the order in which they were sent; nothing else is assumed. Every index is followed
+//! by something that tells an old owner from a new one: a generation, an epoch, or the rule that it is freed only
+//! by the other side's last word.
+
+use super::home::ShardId;
+use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
+use crate::sstp::StatusId;
+use crate::store::{Chain, Family};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Names a connection on its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl ConnectionId {
+    /// A number that is unique on the shard for as long as it runs, for drivers' tables and for logs.
+    pub fn as_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The index alone: dense, reused.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// Names a sender's path to the recipients that one shard is home to, at its origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// Names a message that an origin has begun and not seen completed. Freed by the last [`MeshItem::Completed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DepositId(pub(super) u32);
+
+/// Names a mailbox at its home. What refers to a delivery also carries its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MailboxId(pub(super) u32);
+
+/// Names a delivery session on the recipient's shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OutletId(pub(super) u32);
+
+/// Tells one delivery of a mailbox from the next; unique on the home shard for as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(pub(super) u32);
+
+/// Whose mail a connection collects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Device-targeted mail of one account on one device.
+    Device(AccountUrl, DeviceUrl),
+    /// Identity-targeted mail of all identities of an account.
+    Account(AccountUrl),
+}
+
+/// A recipient as the origin names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRecipient {
+    /// Position in the sender's FanoutOpen; 0 for an Open.
+    pub index: u16,
+    /// The mailbox.
+    pub address: MailboxAddress,
+    /// The most bytes of mail that may wait for the identity or device.
+    pub quota_bytes: u64,
+}
+
+/// One part of a message on its way to a mailroom.
+#[derive(Clone, Debug)]
+pub struct DepositPart {
+    /// The route's index at the origin.
+    pub route: RouteId,
+    /// The message.
+    pub deposit: DepositId,
+    /// Counts from 0.
+    pub index: u32,
+    /// Whether the message ends here.
+    pub last: bool,
+    /// Flag byte, without A.
+    pub flags: u8,
+    /// UserRef and optional fields.
+    pub tail: Bytes,
+    /// End of the message's lifetime in seconds since the Unix epoch.
+    pub expires_at: u64,
+    /// The payload.
+    pub payload: Chain,
+    /// Bytes in `payload`.
+    pub payload_bytes: u32,
+}
+
+/// One part of a message on its way to a recipient's connection.
+#[derive(Clone, Debug)]
+pub struct DeliveryPart {
+    /// The delivery session.
+    pub outlet: OutletId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// On the first part: flag byte and tail of the Message command.
+    pub head: Option<(u8, Bytes)>,
+    /// The payload.
+    pub payload: Chain,
+    /// Bytes in `payload`.
+    pub payload_bytes: u32,
+    /// Whether the message ends here.
+    pub last: bool,
+}
+
+/// One thing that one room says to another.
+#[derive(Clone, Debug)]
+pub enum MeshItem {
+    /// Origin to mailroom: messages on `route` are for these recipients, all homed there and of one family.
+    OpenRoute {
+        /// Chosen by the origin.
+        route: RouteId,
+        /// Decides the segment family.
+        family: Family,
+        /// Never empty.
+        recipients: Arc<[RouteRecipient]>,
+    },
+    /// Origin to mailroom: nothing more comes on the route. An unfinished message is abandoned.
+    CloseRoute {
+        /// The route.
+        route: RouteId,
+    },
+    /// Origin to mailroom.
+    Deposit(DepositPart),
+    /// Mailroom to origin: that many payload bytes of the message are no longer in flight.
+    Released {
+        /// The message.
+        deposit: DepositId,
+        /// Payload bytes.
+        bytes: u64,
+    },
+    /// Mailroom to origin, exactly once for each message and route: every recipient of the route has acknowledged the
+    /// message, or has it durably, or is not to get it.
+    Completed {
+        /// The message.
+        deposit: DepositId,
+        /// Payload bytes that were still in flight.
+        bytes: u64,
+    },
+    /// Mailroom to origin: these recipients of the route get nothing more.
+    Fault {
+        /// The route.
+        route: RouteId,
+        /// Their positions in the sender's FanoutOpen.
+        recipients: SmallVec<[u16; 2]>,
+        /// Why.
+        status: StatusId,
+    },
+    /// Outlet side to mailroom: this connection takes mail of the target.
+    Collect {
+        /// Whose mail.
+        target: Target,
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Outlet side to mailroom: not any more; its deliveries are over.
+    Uncollect {
+        /// Whose mail.
+        target: Target,
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Mailroom to outlet side: open a session for this mailbox.
+    OpenOutlet {
+        /// The connection that is to deliver.
+        connection: ConnectionId,
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The delivery.
+        epoch: Epoch,
+        /// What the Open names.
+        address: Arc<MailboxAddress>,
+    },
+    /// Outlet side to mailroom: the client accepted the session; send.
+    OutletReady {
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The delivery.
+        epoch: Epoch,
+        /// Where to send to.
+        outlet: OutletId,
+        /// Payload bytes that may be on the way at any time.
+        window: u32,
+    },
+    /// Outlet side to mailroom: the delivery is over; what was not acknowledged is to be delivered again.
+    OutletClosed {
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The delivery.
+        epoch: Epoch,
+    },
+    /// Mailroom to outlet.
+    Deliver(DeliveryPart),
+    /// Outlet to mailroom: that many payload bytes have reached the connection's output.
+    Credit {
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The delivery.
+        epoch: Epoch,
+        /// Payload bytes.
+        bytes: u32,
+    },
+    /// Outlet to mailroom: the client has acknowledged so many more messages, the oldest ones.
+    Acknowledged {
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// The delivery.
+        epoch: Epoch,
+        /// Messages.
+        count: u32,
+    },
+    /// Mailroom to outlet: end the session.
+    CloseOutlet {
+        /// The delivery session.
+        outlet: OutletId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+}
+
+/// A shard's end of the mesh: what waits to go to each shard, itself included.
+#[derive(Debug)]
+pub(super) struct Mesh {
+    outboxes: Vec<VecDeque<MeshItem>>,
+    this: ShardId,
+}
+
+impl Mesh {
+    pub(super) fn new(this: ShardId, shards: u16) -> Self {
+        Self { outboxes: (0..shards).map(|_| VecDeque::new()).collect(), this }
+    }
+
+    pub(super) fn send(&mut self, to: ShardId, item: MeshItem) {
+        self.outboxes[usize::from(to.0)].push_back(item);
+    }
+
+    /// The next item that this shard sent to itself.
+    pub(super) fn next_local(&mut self) -> Option<MeshItem> {
+        self.outboxes[usize::from(self.this.0)].pop_front()
+    }
+
+    pub(super) fn is_local_empty(&self) -> bool {
+        self.outboxes[usize::from(self.this.0)].is_empty()
+    }
+
+    pub(super) fn outbox(&mut self, to: ShardId) -> &mut VecDeque<MeshItem> {
+        &mut self.outboxes[usize::from(to.0)]
+    }
+
+    /// Items that wait for the fullest other shard.
+    pub(super) fn longest(&self) -> usize {
+        self.outboxes.iter().map(VecDeque::len).max().unwrap_or(0)
+    }
+}

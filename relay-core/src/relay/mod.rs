@@ -1,0 +1,626 @@
+//! One shard's whole brain, as a machine without I/O.
+//!
+//! Inputs: connections, their bytes, items from other shards, results of the log, the time. Outputs: bytes to send, items for
+//! other shards, records to append, and [`Action`]s. A driver calls an input and then sees to the outputs, in any order:
+//!
+//! * [`Relay::take_touched`]: connections that may have output or have ended;
+//! * [`Relay::outbox`]: items for another shard;
+//! * [`Relay::take_batch`]: records for the log, one batch at a time;
+//! * [`Relay::next_action`]: the rest.
+//!
+//! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: [`origin`], where messages come from;
+//! [`mailroom`], where they wait; [`outlet`], where they go.
+
+mod admission;
+pub mod config;
+pub mod home;
+mod mailroom;
+pub mod mesh;
+mod origin;
+mod outlet;
+mod peer;
+mod wheel;
+
+pub use admission::{Registered, Registration};
+pub use config::RelayConfig;
+pub use home::ShardId;
+pub use mesh::{ConnectionId, MeshItem};
+
+use crate::address::{AccountUrl, DeviceUrl};
+use crate::directory::Directory;
+use crate::security::SecurityError;
+use crate::sstp::connection::Ended;
+use crate::sstp::output::OutputQueue;
+use crate::sstp::{CloseReason, Connection, Event, SessionId};
+use crate::store::{LogEntry, Position, Restored};
+use crate::time::{Entropy, Timestamp};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use mailroom::{Mailroom, Surroundings};
+use mesh::{Epoch, MailboxId, Mesh};
+use origin::Origin;
+use outlet::Outlet;
+use peer::Peer;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use wheel::TimerWheel;
+
+/// How often expired mail is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Mailboxes looked at in one sweep: a million in a quarter of an hour, at no visible cost.
+const SWEEP_MAILBOXES: usize = 1024;
+
+/// Names a read of the log that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadToken(u32);
+
+/// Something that only the driver can do.
+#[derive(Debug)]
+pub enum Action {
+    /// Give the connection's socket and these bytes to another shard, which calls [`Relay::connected`] with them. The
+    /// connection is unknown here from now on.
+    HandOff {
+        /// The connection.
+        connection: ConnectionId,
+        /// Its home.
+        shard: ShardId,
+        /// Everything received on it so far.
+        bytes: Bytes,
+    },
+    /// Read from the log and call [`Relay::read_done`].
+    Read {
+        /// To be given back.
+        token: ReadToken,
+        /// What to read.
+        position: Position,
+    },
+    /// Judge a registration and call [`Relay::registered`].
+    Register(Registration),
+    /// Reading from this connection, which [`Relay::wants_read`] had denied, may go on.
+    Resume {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Something for the security log.
+    SecurityFailed(SecurityFailure),
+    /// A connection has ended, for the log.
+    Ended {
+        /// The connection.
+        connection: ConnectionId,
+        /// Its device, if it came that far.
+        device: Option<DeviceUrl>,
+        /// How.
+        how: Ended,
+    },
+}
+
+/// A failed authentication or registration.
+#[derive(Debug)]
+pub struct SecurityFailure {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The device that it claims to be.
+    pub device: Option<DeviceUrl>,
+    /// The account concerned, if one is.
+    pub account: Option<AccountUrl>,
+    /// What was wrong.
+    pub reason: SecurityError,
+}
+
+/// Counters of one shard since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayStats {
+    /// Connections taken, those handed here included.
+    pub connections: u64,
+    /// Connections handed to another shard.
+    pub handed_off: u64,
+    /// Devices that have proven themselves.
+    pub authenticated: u64,
+    /// Accounts attached.
+    pub attached: u64,
+    /// Registrations accepted.
+    pub registered: u64,
+    /// Failed authentications and registrations.
+    pub security_failures: u64,
+    /// Messages that arrived at this shard's mailroom.
+    pub deposits: u64,
+    /// Messages completed towards their origin.
+    pub completed: u64,
+    /// Messages acknowledged by a recipient.
+    pub delivered: u64,
+    /// Parts written to the log.
+    pub stored_parts: u64,
+    /// Parts that were delivered before the log took them, and so never written.
+    pub cancelled: u64,
+    /// Messages dropped for a recipient because their lifetime was over.
+    pub expired: u64,
+    /// Messages that could not be read back from the log.
+    pub unreadable: u64,
+    /// Recipients taken out of sessions because their mailbox was full.
+    pub faults: u64,
+    /// Times that a connection's sessions were stopped.
+    pub stops: u64,
+}
+
+/// One shard's brain. See the module's head.
+pub struct Relay {
+    shard: ShardId,
+    config: Arc<RelayConfig>,
+    directory: Box<dyn Directory>,
+    entropy: Box<dyn Entropy>,
+    now: Timestamp,
+    peers: Slab<Peer>,
+    next_generation: u32,
+    /// Connections of each device.
+    devices: HashMap<DeviceUrl, u32>,
+    origin: Origin,
+    mailroom: Mailroom,
+    outlets: Slab<Outlet>,
+    /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
+    acknowledged: Option<(ShardId, MailboxId, Epoch, u32)>,
+    mesh: Mesh,
+    wheel: TimerWheel,
+    sweep_at: Timestamp,
+    touched: Vec<ConnectionId>,
+    actions: VecDeque<Action>,
+    draining: bool,
+    stats: RelayStats,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay")
+            .field("shard", &self.shard)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// A shard without connections. `next_record` is one above the highest record of its log.
+    pub fn new(
+        shard: ShardId,
+        config: Arc<RelayConfig>,
+        directory: Box<dyn Directory>,
+        entropy: Box<dyn Entropy>,
+        now: Timestamp,
+        next_record: u64,
+    ) -> Self {
+        Self {
+            shard,
+            mesh: Mesh::new(shard, config.shards),
+            config,
+            directory,
+            entropy,
+            now,
+            peers: Slab::new(),
+            next_generation: 0,
+            devices: HashMap::new(),
+            origin: Origin::default(),
+            mailroom: Mailroom::new(next_record),
+            outlets: Slab::new(),
+            acknowledged: None,
+            wheel: TimerWheel::new(now),
+            sweep_at: now + SWEEP_EVERY,
+            touched: Vec::new(),
+            actions: VecDeque::new(),
+            draining: false,
+            stats: RelayStats::default(),
+        }
+    }
+
+    /// Takes a message that replay found, before any connection.
+    pub fn restore(&mut self, message: Restored) {
+        self.mailroom.restore(message);
+    }
+
+    /// A transport was accepted, or handed over by another shard with what was received on it.
+    pub fn connected(&mut self, now: Timestamp, handed_over: Option<Bytes>) -> ConnectionId {
+        self.now = now;
+        let entry = self.peers.vacant_entry();
+        let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let mut peer = Peer::new(id, Connection::acceptor(self.config.connection.clone(), now));
+        peer.handed_here = handed_over.is_some();
+        entry.insert(peer);
+        self.stats.connections += 1;
+        self.touch(id);
+        match handed_over {
+            Some(bytes) => self.received(now, id, bytes),
+            None => self.arm(id),
+        }
+        id
+    }
+
+    /// Bytes arrived on a connection.
+    pub fn received(&mut self, now: Timestamp, id: ConnectionId, bytes: Bytes) {
+        self.now = now;
+        if let Some(peer) = self.live_peer(id) {
+            peer.connection.receive(now, bytes);
+            self.poll_connection(id);
+            self.settle();
+        }
+    }
+
+    /// The transport of a connection is gone, be it lost or closed by the driver after the end. The connection is unknown
+    /// from now on.
+    pub fn disconnected(&mut self, now: Timestamp, id: ConnectionId) {
+        self.now = now;
+        if let Some(peer) = self.live_peer(id) {
+            peer.connection.transport_lost();
+            self.poll_connection(id);
+            if self.live_peer(id).is_some() {
+                self.peers.remove(id.index());
+            }
+            self.settle();
+        }
+    }
+
+    /// An item from another shard.
+    pub fn mesh_received(&mut self, now: Timestamp, from: ShardId, item: MeshItem) {
+        self.now = now;
+        self.mesh_item(from, item);
+    }
+
+    /// Call after a run of [`Relay::mesh_received`].
+    pub fn mesh_drained(&mut self) {
+        self.settle();
+    }
+
+    /// Items for another shard, to be taken from the front as its queue has room. Call [`Relay::outbox_drained`] afterwards.
+    pub fn outbox(&mut self, to: ShardId) -> &mut VecDeque<MeshItem> {
+        self.mesh.outbox(to)
+    }
+
+    /// Items have been taken from outboxes.
+    pub fn outbox_drained(&mut self) {
+        self.settle();
+    }
+
+    /// Moves the records of the next batch into `batch`, about `most` payload bytes; empty if there are none. One batch is out
+    /// at a time: [`Relay::appended`] or [`Relay::append_failed`] comes before the next one.
+    pub fn take_batch(&mut self, most: u64, batch: &mut Vec<LogEntry>) {
+        self.mailroom.take_batch(most, batch);
+    }
+
+    /// Whether a batch is worth taking.
+    pub fn has_appends(&self) -> bool {
+        self.mailroom.has_appends()
+    }
+
+    /// Whether nothing waits for the log and nothing is being written.
+    pub fn is_settled(&self) -> bool {
+        self.mailroom.is_settled()
+    }
+
+    /// The batch is durable. `positions` are those of its parts, in order.
+    pub fn appended(&mut self, now: Timestamp, positions: &[Position]) {
+        self.now = now;
+        self.in_mailroom(|room, around| room.appended(around, positions));
+        self.settle();
+    }
+
+    /// The batch could not be made durable; its records will come again.
+    pub fn append_failed(&mut self, now: Timestamp, batch: Vec<LogEntry>) {
+        self.now = now;
+        self.in_mailroom(|room, around| room.append_failed(around, batch));
+        self.settle();
+    }
+
+    /// The payload of a part that [`Action::Read`] asked for; `None` if it cannot be read.
+    pub fn read_done(&mut self, now: Timestamp, token: ReadToken, payload: Option<Bytes>) {
+        self.now = now;
+        self.in_mailroom(|room, around| room.read_done(around, token, payload));
+        self.settle();
+    }
+
+    /// A registration was judged.
+    pub fn registered(&mut self, now: Timestamp, id: ConnectionId, event: SessionId, outcome: Registered) {
+        self.now = now;
+        self.registration_done(id, event, outcome);
+        self.settle();
+    }
+
+    /// When [`Relay::handle_timeout`] is next due.
+    pub fn poll_timeout(&self) -> Timestamp {
+        self.wheel.next().map_or(self.sweep_at, |next| next.min(self.sweep_at))
+    }
+
+    /// Acts on everything that is due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = now;
+        let mut due = Vec::new();
+        self.wheel.expire(now, &mut due);
+        for id in due {
+            let Some(peer) = self.live_peer(id) else { continue };
+            peer.armed_at = Timestamp(u64::MAX);
+            if peer.connection.poll_timeout().is_some_and(|at| at <= now) {
+                peer.connection.handle_timeout(now);
+                self.poll_connection(id);
+                self.touch(id);
+            }
+            self.arm(id);
+        }
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP_EVERY;
+            self.in_mailroom(|room, around| room.sweep(around, SWEEP_MAILBOXES));
+        }
+        self.settle();
+    }
+
+    /// Connections that may have output, or have ended, since the last call. For each: [`Relay::prepare_output`], send,
+    /// [`Relay::sent`], and once [`Relay::is_finished`], close the transport and call [`Relay::disconnected`].
+    pub fn take_touched(&mut self, into: &mut Vec<ConnectionId>) {
+        for id in self.touched.drain(..) {
+            if let Some(peer) = self.peers.get_mut(id.index()).filter(|peer| peer.id == id) {
+                peer.touched = false;
+                into.push(id);
+            }
+        }
+    }
+
+    /// The output of a connection, with the acknowledgements that are due; `None` if the connection is unknown.
+    pub fn prepare_output(&mut self, now: Timestamp, id: ConnectionId) -> Option<&mut OutputQueue> {
+        self.now = now;
+        let peer = self.live_peer(id)?;
+        peer.connection.prepare_output(now);
+        self.arm(id);
+        Some(self.live_peer(id)?.connection.output())
+    }
+
+    /// Output has been sent: what waited for room goes on. More output may be there afterwards.
+    pub fn sent(&mut self, now: Timestamp, id: ConnectionId) {
+        self.now = now;
+        let low = self.config.connection_output_bytes / 2;
+        let waits = self
+            .live_peer(id)
+            .is_some_and(|peer| !peer.waiting_outlets.is_empty() && peer.connection.output_bytes() <= low);
+        if waits {
+            self.flush_waiting_outlets(id);
+            self.settle();
+        }
+    }
+
+    /// Whether the connection has ended and all its output is sent.
+    pub fn is_finished(&self, id: ConnectionId) -> bool {
+        self.peers
+            .get(id.index())
+            .filter(|peer| peer.id == id)
+            .is_none_or(|peer| peer.connection.is_ended() && peer.connection.output_bytes() == 0)
+    }
+
+    /// Whether the driver may read from the connection. Once denied, [`Action::Resume`] follows.
+    pub fn wants_read(&mut self, id: ConnectionId) -> bool {
+        self.may_read(id)
+    }
+
+    /// The next thing that only the driver can do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Shutting down: no new connections, no more messages from those that are there. What has been received goes on
+    /// to completion; once [`Relay::is_settled`], [`Relay::close_all`] sends the last acknowledgements.
+    pub fn drain(&mut self, now: Timestamp) {
+        self.now = now;
+        self.draining = true;
+    }
+
+    /// Ends all connections with ConnectClose Resting and the configured ReturnTime.
+    pub fn close_all(&mut self, now: Timestamp) {
+        self.now = now;
+        let return_time = self.config.return_time.as_secs() as u32;
+        let ids: Vec<_> = self.peers.iter().map(|(_, peer)| peer.id).collect();
+        for id in ids {
+            let connection = self.connection(id);
+            if connection.is_established() {
+                connection.close(CloseReason::Resting, return_time);
+            } else {
+                connection.transport_lost();
+            }
+            self.poll_connection(id);
+            self.touch(id);
+        }
+        self.settle();
+    }
+
+    /// Connections at present.
+    pub fn connections(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Messages and mailboxes held at present.
+    pub fn mail(&self) -> (usize, usize) {
+        self.mailroom.counts()
+    }
+
+    /// Messages received here and not completed, and their payload bytes in flight.
+    pub fn in_flight(&self) -> (usize, u64) {
+        self.origin.in_flight()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> RelayStats {
+        self.stats
+    }
+}
+
+/// How the rooms reach each other.
+impl Relay {
+    fn in_mailroom(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>)) {
+        let mut around = Surroundings {
+            now: self.now,
+            mesh: &mut self.mesh,
+            actions: &mut self.actions,
+            stats: &mut self.stats,
+        };
+        work(&mut self.mailroom, &mut around);
+    }
+
+    fn peer(&self, id: ConnectionId) -> &Peer {
+        &self.peers[id.index()]
+    }
+
+    fn peer_mut(&mut self, id: ConnectionId) -> &mut Peer {
+        &mut self.peers[id.index()]
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> &mut Connection {
+        &mut self.peer_mut(id).connection
+    }
+
+    /// The connection, if it is still the one that the id was made for.
+    fn live_peer(&mut self, id: ConnectionId) -> Option<&mut Peer> {
+        self.peers.get_mut(id.index()).filter(|peer| peer.id == id)
+    }
+
+    fn touch(&mut self, id: ConnectionId) {
+        let peer = self.peer_mut(id);
+        if !peer.touched {
+            peer.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Sees to it that the wheel looks at the connection when it is next due.
+    fn arm(&mut self, id: ConnectionId) {
+        let Some(peer) = self.live_peer(id) else { return };
+        if let Some(due) = peer.connection.poll_timeout()
+            && due < peer.armed_at
+        {
+            peer.armed_at = due;
+            self.wheel.insert(id, due);
+        }
+    }
+
+    /// Handles what a connection has to say.
+    fn poll_connection(&mut self, id: ConnectionId) {
+        let now = self.now;
+        while let Some(event) = self.live_peer(id).and_then(|peer| peer.connection.poll(now)) {
+            self.connection_event(id, event);
+        }
+        self.send_acknowledged();
+        if self.live_peer(id).is_some() {
+            self.touch(id);
+        }
+    }
+
+    fn connection_event(&mut self, id: ConnectionId, event: Event) {
+        match event {
+            Event::Connect(connect) => self.connect_received(id, connect),
+            Event::ConnectAuthenticate { token } => self.connect_authenticate_received(id, &token),
+            Event::Open(open) => self.open_received(id, open),
+            Event::FanoutOpen(open) => self.fanout_open_received(id, open),
+            Event::SessionReady(session) => self.outlet_ready(id, session),
+            Event::SessionStopped(_) => {}
+            Event::SessionRefused { session, .. } => self.outlet_gone(id, session),
+            Event::SessionClosed { session, .. } => {
+                self.end_sender(id, session);
+                self.outlet_gone(id, session);
+                self.detach(id, session);
+            }
+            Event::MessageTooLong(session) => self.end_sender(id, session),
+            Event::Attach(request) => self.attach_received(id, request),
+            Event::AttachAuthenticate { event, token } => {
+                self.attach_authenticate_received(id, event, &token)
+            }
+            Event::Register(request) => self.register_received(id, request),
+            Event::Part { session, part, end } => self.part_received(id, session, part, end),
+            Event::Acknowledged { tag, .. } => self.outlet_acknowledged(tag),
+            Event::Ended(how) => self.clean_up(id, how),
+            Event::ConnectResponse { .. }
+            | Event::AttachResponse { .. }
+            | Event::RegisterResponse { .. }
+            | Event::SessionStatus(_) => {
+                debug_assert!(false, "an acceptor that opens no fanout sessions gets none of these");
+            }
+        }
+    }
+
+    /// A connection has ended: whatever it had in the relay goes, and its unacknowledged mail is delivered again.
+    fn clean_up(&mut self, id: ConnectionId, how: Ended) {
+        self.send_acknowledged();
+        let peer = self.peer_mut(id);
+        if std::mem::replace(&mut peer.cleaned, true) {
+            return;
+        }
+        let senders: Vec<_> = peer.senders.keys().copied().collect();
+        let outlets: Vec<_> = peer.outlets.keys().copied().collect();
+        let collects = std::mem::take(&mut peer.collects);
+        peer.attachments.clear();
+        peer.challenge = None;
+        let device = peer.device.take();
+        if let Some(device) = &device
+            && let Some(connections) = self.devices.get_mut(device)
+        {
+            *connections -= 1;
+            if *connections == 0 {
+                self.devices.remove(device);
+            }
+        }
+        for session in senders {
+            self.end_sender(id, session);
+        }
+        for (shard, target) in collects {
+            self.mesh.send(shard, MeshItem::Uncollect { target, connection: id });
+        }
+        for session in outlets {
+            self.outlet_gone(id, session);
+        }
+        self.actions.push_back(Action::Ended { connection: id, device, how });
+    }
+
+    fn mesh_item(&mut self, from: ShardId, item: MeshItem) {
+        match item {
+            MeshItem::OpenRoute { route, family, recipients } => {
+                self.in_mailroom(|room, _| room.open_route(from, route, family, &recipients));
+            }
+            MeshItem::CloseRoute { route } => {
+                self.in_mailroom(|room, around| room.close_route(around, from, route));
+            }
+            MeshItem::Deposit(part) => self.in_mailroom(|room, around| room.deposit(around, from, part)),
+            MeshItem::Released { deposit, bytes } => self.released(deposit, bytes),
+            MeshItem::Completed { deposit, bytes } => self.completed(deposit, bytes),
+            MeshItem::Fault { route, recipients, status } => self.fault(route, &recipients, status),
+            MeshItem::Collect { target, connection } => {
+                self.in_mailroom(|room, around| room.collect(around, from, target, connection));
+            }
+            MeshItem::Uncollect { target, connection } => {
+                self.in_mailroom(|room, around| room.uncollect(around, from, target, connection));
+            }
+            MeshItem::OpenOutlet { connection, mailbox, epoch, address } => {
+                self.open_outlet(from, connection, mailbox, epoch, &address);
+            }
+            MeshItem::OutletReady { mailbox, epoch, outlet, window } => {
+                self.in_mailroom(|room, around| room.outlet_ready(around, mailbox, epoch, outlet, window));
+            }
+            MeshItem::OutletClosed { mailbox, epoch } => {
+                self.in_mailroom(|room, around| room.outlet_closed(around, mailbox, epoch));
+            }
+            MeshItem::Deliver(part) => self.deliver(part),
+            MeshItem::Credit { mailbox, epoch, bytes } => {
+                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, bytes));
+            }
+            MeshItem::Acknowledged { mailbox, epoch, count } => {
+                self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
+            }
+            MeshItem::CloseOutlet { outlet, epoch } => self.close_outlet(outlet, epoch),
+        }
+    }
+
+    /// Lets the rooms of this shard say to each other what they have to say.
+    fn settle(&mut self) {
+        loop {
+            while let Some(item) = self.mesh.next_local() {
+                self.mesh_item(self.shard, item);
+            }
+            self.resume_stopped();
+            if self.mesh.is_local_empty() {
+                return;
+            }
+        }
+    }
+}

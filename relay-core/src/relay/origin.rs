@@ -1,0 +1,387 @@
+//! The origin: what peers send. Sessions become routes to the mailrooms that are home to their recipients, messages become
+//! deposits, and a message is acknowledged to its sender when every mailroom has completed it.
+//!
+//! Invariant: payload bytes are in flight from the moment a part is received until each mailroom that it went to has released
+//! them; the sums per connection and per shard stop the senders before they run away.
+
+use super::home::{self, ShardId};
+use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
+use super::peer::Sender;
+use super::{Action, Relay};
+use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
+use crate::sstp::acknowledge::InboundSeq;
+use crate::sstp::command::{FanoutEntry, FanoutOpen, Message, Open, SessionStatus};
+use crate::sstp::connection::Part;
+use crate::sstp::profile::{RESOURCE_WAN_DPP, flags};
+use crate::sstp::text::Text;
+use crate::sstp::{CloseReason, OpenResponseId, SessionId, StatusId, Version};
+use crate::store::Family;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// A message that has begun and is not completed everywhere.
+#[derive(Debug)]
+pub(super) struct Deposit {
+    connection: ConnectionId,
+    /// Once its end has arrived: what to acknowledge.
+    end: Option<InboundSeq>,
+    /// Mailrooms that have not completed it.
+    outstanding: u32,
+}
+
+/// Where a route comes from.
+#[derive(Debug)]
+pub(super) struct RouteSource {
+    generation: u32,
+    connection: ConnectionId,
+    session: SessionId,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    routes: Slab<RouteSource>,
+    next_generation: u32,
+    deposits: Slab<Deposit>,
+    /// Payload bytes in flight, all connections together.
+    in_flight: u64,
+    /// Connections that were stopped, in the order in which they are to be resumed.
+    stopped: VecDeque<ConnectionId>,
+}
+
+impl Origin {
+    /// Messages that are not completed, and their payload bytes in flight.
+    pub(super) fn in_flight(&self) -> (usize, u64) {
+        (self.deposits.len(), self.in_flight)
+    }
+}
+
+/// Why a recipient cannot be sent to.
+enum Unreachable {
+    Unknown,
+    LockedOut,
+}
+
+/// What a FanoutOpen asks for.
+struct Fanout {
+    recipients: Vec<RouteRecipient>,
+    entries: Box<[FanoutEntry]>,
+    /// Positions of recipients that must not get mail.
+    locked_out: Vec<u16>,
+}
+
+impl Relay {
+    /// Open (3.3.5.5).
+    pub(super) fn open_received(&mut self, id: ConnectionId, open: Open) {
+        let session = open.session;
+        match self.session_for(id, &open) {
+            Ok(recipient) => self.start_session(id, session, vec![recipient], None),
+            Err(response) => self.connection(id).respond(session, response),
+        }
+    }
+
+    fn session_for(&self, id: ConnectionId, open: &Open) -> Result<RouteRecipient, OpenResponseId> {
+        if open.resource_url.as_str() == RESOURCE_WAN_DPP {
+            return Err(OpenResponseId::NoResource);
+        }
+        let resource = self.resource_for(id, &open.resource_url)?;
+        self.recipient(0, &resource, &open.identity_url, &open.device_url)
+            .map_err(|_| OpenResponseId::Unknown)
+    }
+
+    fn resource_for(&self, id: ConnectionId, resource: &Text) -> Result<ResourceUrl, OpenResponseId> {
+        let allowed = self.config.deposit_by_anyone || self.peer(id).authenticated;
+        let resource = ResourceUrl::new(resource.as_bytes()).map_err(|_| OpenResponseId::Unknown)?;
+        if allowed { Ok(resource) } else { Err(OpenResponseId::Unknown) }
+    }
+
+    /// FanoutOpen (3.3.5.6), from row 2 on.
+    pub(super) fn fanout_open_received(&mut self, id: ConnectionId, open: FanoutOpen) {
+        let session = open.session;
+        if open.is_empty() {
+            return self.connection(id).respond_empty_fanout(session);
+        }
+        match self.fanout_session_for(id, &open) {
+            Ok(Fanout { recipients, entries, locked_out }) => {
+                self.start_session(id, session, recipients, Some(entries));
+                self.report_faults(id, session, &locked_out, StatusId::LockedOut);
+            }
+            Err(response) => self.connection(id).respond(session, response),
+        }
+    }
+
+    fn fanout_session_for(&self, id: ConnectionId, open: &FanoutOpen) -> Result<Fanout, OpenResponseId> {
+        let entries: Box<[FanoutEntry]> = open.entries().collect();
+        let own = &self.config.connection.local_device_urls;
+        let foreign = |entry: &FanoutEntry| !entry.relay_url.is_empty() && !own.contains(&entry.relay_url);
+        if entries.iter().any(foreign) {
+            return Err(OpenResponseId::FanoutNotSupported);
+        }
+        if open.resource_url.as_str() == RESOURCE_WAN_DPP || open.len() > self.config.max_fanout_recipients {
+            return Err(OpenResponseId::NoResource);
+        }
+        let resource = self.resource_for(id, &open.resource_url)?;
+        let mut recipients = Vec::with_capacity(entries.len());
+        let mut locked_out = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            match self.recipient(index as u16, &resource, &entry.identity_url, &entry.device_url) {
+                Ok(recipient) => recipients.push(recipient),
+                Err(Unreachable::LockedOut) => locked_out.push(index as u16),
+                Err(Unreachable::Unknown) => return Err(OpenResponseId::Unknown),
+            }
+        }
+        Ok(Fanout { recipients, entries, locked_out })
+    }
+
+    fn recipient(
+        &self,
+        index: u16,
+        resource: &ResourceUrl,
+        identity: &Text,
+        device: &Text,
+    ) -> Result<RouteRecipient, Unreachable> {
+        let identity = IdentityUrl::new(identity.as_bytes()).map_err(|_| Unreachable::Unknown)?;
+        let record = self.directory.identity(&identity).ok_or(Unreachable::Unknown)?;
+        let account = record.account;
+        if self.directory.account(&account).is_some_and(|account| account.locked_out) {
+            return Err(Unreachable::LockedOut);
+        }
+        let (device, quota_bytes) = if device.is_empty() {
+            (None, record.quota_bytes.unwrap_or(self.config.quota_per_identity))
+        } else {
+            (Some(self.recipient_device(&account, device)?), self.config.quota_per_device)
+        };
+        let address = MailboxAddress { account, identity, device, resource: resource.clone() };
+        Ok(RouteRecipient { index, address, quota_bytes })
+    }
+
+    fn recipient_device(&self, account: &AccountUrl, device: &Text) -> Result<DeviceUrl, Unreachable> {
+        let device = DeviceUrl::new(device.as_bytes()).map_err(|_| Unreachable::Unknown)?;
+        let record = self.directory.device(&device).ok_or(Unreachable::Unknown)?;
+        if record.locked_out {
+            return Err(Unreachable::LockedOut);
+        }
+        if record.accounts.contains(account) { Ok(device) } else { Err(Unreachable::Unknown) }
+    }
+
+    fn start_session(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        recipients: Vec<RouteRecipient>,
+        entries: Option<Box<[FanoutEntry]>>,
+    ) {
+        let live = recipients.len();
+        let mut groups: Vec<((ShardId, Family), Vec<RouteRecipient>)> = Vec::new();
+        for recipient in recipients {
+            let shard = home::home(&recipient.address.account, self.config.shards);
+            let family = if recipient.address.device.is_some() { Family::Device } else { Family::Identity };
+            match groups.iter_mut().find(|(group, _)| *group == (shard, family)) {
+                Some((_, members)) => members.push(recipient),
+                None => groups.push(((shard, family), vec![recipient])),
+            }
+        }
+        let mut routes = SmallVec::new();
+        for ((shard, family), recipients) in groups {
+            let generation = self.origin.next_generation;
+            self.origin.next_generation = generation.wrapping_add(1);
+            let source = RouteSource { generation, connection: id, session };
+            let route = RouteId { index: self.origin.routes.insert(source) as u32, generation };
+            self.mesh.send(shard, MeshItem::OpenRoute { route, family, recipients: recipients.into() });
+            routes.push((shard, route));
+        }
+        let peer = self.peer_mut(id);
+        let response = if peer.stopped { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
+        peer.senders.insert(session, Sender { routes, entries, live, incoming: None });
+        peer.connection.respond(session, response);
+    }
+
+    /// The peer, or we, have ended a session on which the peer sent.
+    pub(super) fn end_sender(&mut self, id: ConnectionId, session: SessionId) {
+        if let Some(sender) = self.peer_mut(id).senders.remove(&session) {
+            for (shard, route) in sender.routes {
+                self.origin.routes.remove(route.index as usize);
+                self.mesh.send(shard, MeshItem::CloseRoute { route });
+            }
+        }
+    }
+
+    /// A part of a message (3.3.5.12): on its way to every mailroom that has a recipient.
+    pub(super) fn part_received(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        part: Part,
+        end: Option<InboundSeq>,
+    ) {
+        let lifetime = match Message::ephemeral_seconds(part.flags, &part.tail) {
+            Some(seconds) => u64::from(seconds),
+            None => self.config.lifetime.as_secs(),
+        };
+        let expires_at = self.now.as_secs().saturating_add(lifetime);
+        let peer = self.peers.get_mut(id.index()).expect("events come from live connections");
+        let Some(sender) = peer.senders.get_mut(&session).filter(|sender| sender.live > 0) else {
+            if let Some(end) = end {
+                peer.connection.complete(end);
+            }
+            return;
+        };
+        let deposit = *sender.incoming.get_or_insert_with(|| {
+            let outstanding = sender.routes.len() as u32;
+            DepositId(self.origin.deposits.insert(Deposit { connection: id, end: None, outstanding }) as u32)
+        });
+        if end.is_some() {
+            sender.incoming = None;
+            self.origin.deposits[deposit.0 as usize].end = end;
+        }
+        let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
+        peer.in_flight += in_flight;
+        self.origin.in_flight += in_flight;
+        for &(shard, route) in &sender.routes {
+            let part = DepositPart {
+                route,
+                deposit,
+                index: part.index,
+                last: end.is_some(),
+                flags: part.flags & !flags::A,
+                tail: part.tail.clone(),
+                expires_at,
+                payload: part.payload.clone(),
+                payload_bytes: part.payload_bytes as u32,
+            };
+            self.mesh.send(shard, MeshItem::Deposit(part));
+        }
+        self.stop_if_congested(id);
+    }
+
+    pub(super) fn released(&mut self, deposit: DepositId, bytes: u64) {
+        let connection = self.origin.deposits[deposit.0 as usize].connection;
+        self.origin.in_flight -= bytes;
+        if let Some(peer) = self.live_peer(connection) {
+            peer.in_flight -= bytes;
+        }
+    }
+
+    pub(super) fn completed(&mut self, id: DepositId, bytes: u64) {
+        self.released(id, bytes);
+        let deposit = &mut self.origin.deposits[id.0 as usize];
+        deposit.outstanding -= 1;
+        if deposit.outstanding > 0 {
+            return;
+        }
+        let deposit = self.origin.deposits.remove(id.0 as usize);
+        if let Some(end) = deposit.end
+            && let Some(peer) = self.live_peer(deposit.connection)
+        {
+            peer.connection.complete(end);
+            self.touch(deposit.connection);
+        }
+    }
+
+    /// Recipients of a route get nothing more (7.2).
+    pub(super) fn fault(&mut self, route: RouteId, recipients: &[u16], status: StatusId) {
+        let source = self.origin.routes.get(route.index as usize);
+        let Some(source) = source.filter(|source| source.generation == route.generation) else { return };
+        let (id, session) = (source.connection, source.session);
+        let Some(peer) = self.live_peer(id) else { return };
+        let Some(sender) = peer.senders.get_mut(&session) else { return };
+        sender.live -= recipients.len();
+        if sender.entries.is_some() {
+            self.report_faults(id, session, recipients, status);
+        } else {
+            self.connection(id).close_session(session, CloseReason::QuotaWouldBeExceeded);
+            self.end_sender(id, session);
+        }
+        self.touch(id);
+    }
+
+    /// SessionStatus for each affected recipient, in one command where the version can; Close if none is left.
+    fn report_faults(&mut self, id: ConnectionId, session: SessionId, indexes: &[u16], status: StatusId) {
+        if indexes.is_empty() {
+            return;
+        }
+        let peer = self.peer_mut(id);
+        let entries = peer.senders.get(&session).and_then(|sender| sender.entries.as_deref());
+        let status_of = |index: u16, indexes: Vec<u16>| {
+            let entry = entries.map(|entries| &entries[usize::from(index)]);
+            SessionStatus {
+                session,
+                status,
+                device_url: entry.map_or(Text::EMPTY, |entry| entry.device_url.clone()),
+                identity_url: entry.map_or(Text::EMPTY, |entry| entry.identity_url.clone()),
+                indexes,
+            }
+        };
+        let several = indexes.len() > 1 && peer.connection.version() == Version::V1_6;
+        let commands: Vec<SessionStatus> = if several {
+            vec![status_of(indexes[0], indexes.to_vec())]
+        } else {
+            indexes.iter().map(|&index| status_of(index, Vec::new())).collect()
+        };
+        let nobody_left = peer.senders.get(&session).is_none_or(|sender| sender.live == 0);
+        for command in commands {
+            peer.connection.session_status(command);
+        }
+        if nobody_left {
+            peer.connection.close_session(session, CloseReason::EmptySession);
+            self.end_sender(id, session);
+        }
+    }
+
+    fn congested(&self, factor: u64) -> bool {
+        let (_, in_flight) = self.origin.in_flight();
+        in_flight > factor * self.config.shard_in_flight_bytes
+            || self.mesh.longest() as u64 > factor * self.config.mesh_queue_items as u64
+    }
+
+    fn stop_if_congested(&mut self, id: ConnectionId) {
+        let limit = self.config.connection_in_flight_bytes;
+        let congested = self.congested(1);
+        let peer = self.peer_mut(id);
+        if peer.stopped || (peer.in_flight <= limit && !congested) {
+            return;
+        }
+        peer.stopped = true;
+        for &session in peer.senders.keys() {
+            peer.connection.respond(session, OpenResponseId::OkStopSending);
+        }
+        self.origin.stopped.push_back(id);
+        self.stats.stops += 1;
+    }
+
+    /// Whether the driver may read from a connection: not while twice the bytes that stopped it are in flight, and not
+    /// while the relay shuts down.
+    pub(super) fn may_read(&mut self, id: ConnectionId) -> bool {
+        let limit = 2 * self.config.connection_in_flight_bytes;
+        let congested = self.congested(2);
+        let draining = self.draining;
+        let Some(peer) = self.live_peer(id) else { return true };
+        peer.paused = draining || peer.stopped && (peer.in_flight > limit || congested);
+        !peer.paused
+    }
+
+    /// Resumes stopped connections for which there is room again, the longest stopped first.
+    pub(super) fn resume_stopped(&mut self) {
+        if self.origin.stopped.is_empty() || self.congested(1) {
+            return;
+        }
+        let low = self.config.connection_in_flight_bytes / 2;
+        for _ in 0..self.origin.stopped.len() {
+            let Some(id) = self.origin.stopped.pop_front() else { break };
+            let Some(peer) = self.live_peer(id) else { continue };
+            if peer.in_flight > low {
+                self.origin.stopped.push_back(id);
+                continue;
+            }
+            peer.stopped = false;
+            for &session in peer.senders.keys() {
+                peer.connection.respond(session, OpenResponseId::Ok);
+            }
+            if std::mem::take(&mut peer.paused) {
+                self.actions.push_back(Action::Resume { connection: id });
+            }
+            self.touch(id);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Outlets: the sessions that the relay opens on recipients' connections to deliver their mail.
+//!
+//! A mailroom may have a window of payload bytes on the way to an outlet; the outlet moves them into its connection's output while
+//! that is below its high-water mark, and returns them as credit. Outlets of one connection take turns.
+
+use super::Relay;
+use super::home::ShardId;
+use super::mesh::{ConnectionId, DeliveryPart, Epoch, MailboxId, MeshItem, OutletId};
+use crate::address::MailboxAddress;
+use crate::sstp::profile::flags;
+use crate::sstp::text::Text;
+use crate::sstp::{CloseReason, SessionId};
+use std::collections::VecDeque;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    connection: ConnectionId,
+    session: SessionId,
+    home: ShardId,
+    mailbox: MailboxId,
+    epoch: Epoch,
+    /// The mailroom was told that it may send.
+    announced: bool,
+    backlog: VecDeque<DeliveryPart>,
+    /// In the connection's queue of outlets that wait for room.
+    waiting: bool,
+}
+
+impl Outlet {
+    /// What the connection's acknowledgement will bring back.
+    fn tag(&self, id: OutletId) -> u64 {
+        u64::from(self.epoch.0) << 32 | u64::from(id.0)
+    }
+}
+
+impl Relay {
+    pub(super) fn open_outlet(
+        &mut self,
+        home: ShardId,
+        connection: ConnectionId,
+        mailbox: MailboxId,
+        epoch: Epoch,
+        address: &MailboxAddress,
+    ) {
+        let opened = self.live_peer(connection).filter(|peer| !peer.connection.is_ended()).and_then(|peer| {
+            let device = address.device.as_ref().map_or(Text::EMPTY, Text::from);
+            peer.connection.open((&address.resource).into(), (&address.identity).into(), device)
+        });
+        let Some(session) = opened else {
+            return self.mesh.send(home, MeshItem::OutletClosed { mailbox, epoch });
+        };
+        let outlet = Outlet {
+            connection,
+            session,
+            home,
+            mailbox,
+            epoch,
+            announced: false,
+            backlog: VecDeque::new(),
+            waiting: false,
+        };
+        let id = OutletId(self.outlets.insert(outlet) as u32);
+        self.peer_mut(connection).outlets.insert(session, id);
+        self.touch(connection);
+    }
+
+    /// The client has accepted the session, or lets it go on.
+    pub(super) fn outlet_ready(&mut self, connection: ConnectionId, session: SessionId) {
+        let Some(&id) = self.peer(connection).outlets.get(&session) else { return };
+        let outlet = &mut self.outlets[id.0 as usize];
+        if !outlet.announced {
+            outlet.announced = true;
+            let window = self.config.connection_output_bytes as u32;
+            let (mailbox, epoch) = (outlet.mailbox, outlet.epoch);
+            return self.mesh.send(outlet.home, MeshItem::OutletReady { mailbox, epoch, outlet: id, window });
+        }
+        self.flush_outlet(id);
+    }
+
+    pub(super) fn deliver(&mut self, part: DeliveryPart) {
+        let id = part.outlet;
+        let Some(outlet) = self.outlet(id, part.epoch) else { return };
+        outlet.backlog.push_back(part);
+        self.flush_outlet(id);
+    }
+
+    fn outlet(&mut self, id: OutletId, epoch: Epoch) -> Option<&mut Outlet> {
+        self.outlets.get_mut(id.0 as usize).filter(|outlet| outlet.epoch == epoch)
+    }
+
+    /// Moves parts into the connection's output while there is room.
+    fn flush_outlet(&mut self, id: OutletId) {
+        while self.send_part(id) {}
+    }
+
+    /// Moves one part; `false` if there is none, no room or no leave to send.
+    fn send_part(&mut self, id: OutletId) -> bool {
+        let outlet = &mut self.outlets[id.0 as usize];
+        if outlet.backlog.is_empty() {
+            return false;
+        }
+        let peer = self.peers.get_mut(outlet.connection.index()).expect("an outlet ends with its connection");
+        if !peer.connection.may_send(outlet.session) {
+            return false;
+        }
+        if peer.connection.output_bytes() >= self.config.connection_output_bytes {
+            if !outlet.waiting {
+                outlet.waiting = true;
+                peer.waiting_outlets.push_back(id);
+            }
+            return false;
+        }
+        let part = outlet.backlog.pop_front().expect("looked at above");
+        if let Some((bits, tail)) = part.head {
+            peer.connection.begin_message(outlet.session, bits | flags::A, &tail);
+        }
+        for payload in part.payload {
+            peer.connection.message_data(outlet.session, payload);
+        }
+        if part.last {
+            peer.connection.end_message(outlet.session, outlet.tag(id));
+        }
+        let (mailbox, epoch, connection) = (outlet.mailbox, outlet.epoch, outlet.connection);
+        if part.payload_bytes > 0 {
+            let bytes = part.payload_bytes;
+            self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, bytes });
+        }
+        self.touch(connection);
+        true
+    }
+
+    /// The output of a connection has drained: outlets that waited send one part each, in turn.
+    pub(super) fn flush_waiting_outlets(&mut self, connection: ConnectionId) {
+        loop {
+            let room = self.config.connection_output_bytes;
+            let Some(peer) = self.live_peer(connection) else { return };
+            if peer.connection.output_bytes() >= room {
+                return;
+            }
+            let Some(id) = peer.waiting_outlets.pop_front() else { return };
+            let outlet = self.outlets.get_mut(id.0 as usize);
+            let Some(outlet) = outlet.filter(|outlet| outlet.waiting && outlet.connection == connection)
+            else {
+                continue;
+            };
+            outlet.waiting = false;
+            let more = self.send_part(id) && !self.outlets[id.0 as usize].backlog.is_empty();
+            let outlet = &mut self.outlets[id.0 as usize];
+            if more && !outlet.waiting {
+                outlet.waiting = true;
+                self.peer_mut(connection).waiting_outlets.push_back(id);
+            }
+        }
+    }
+
+    /// The client has acknowledged a message that an outlet sent. Runs of one outlet go to its mailroom together.
+    pub(super) fn outlet_acknowledged(&mut self, tag: u64) {
+        let (id, epoch) = (OutletId(tag as u32), Epoch((tag >> 32) as u32));
+        let Some(outlet) = self.outlet(id, epoch) else { return };
+        let (home, mailbox) = (outlet.home, outlet.mailbox);
+        match &mut self.acknowledged {
+            Some((_, run_mailbox, run_epoch, count)) if (*run_mailbox, *run_epoch) == (mailbox, epoch) => {
+                *count += 1;
+            }
+            _ => {
+                self.send_acknowledged();
+                self.acknowledged = Some((home, mailbox, epoch, 1));
+            }
+        }
+    }
+
+    /// Sends the run of acknowledgements gathered so far.
+    pub(super) fn send_acknowledged(&mut self) {
+        if let Some((home, mailbox, epoch, count)) = self.acknowledged.take() {
+            self.mesh.send(home, MeshItem::Acknowledged { mailbox, epoch, count });
+        }
+    }
+
+    /// The client has refused or closed the session, or the connection is gone.
+    pub(super) fn outlet_gone(&mut self, connection: ConnectionId, session: SessionId) {
+        self.send_acknowledged();
+        let Some(id) = self.peer_mut(connection).outlets.remove(&session) else { return };
+        let outlet = self.outlets.remove(id.0 as usize);
+        let (mailbox, epoch) = (outlet.mailbox, outlet.epoch);
+        self.mesh.send(outlet.home, MeshItem::OutletClosed { mailbox, epoch });
+    }
+
+    /// The mailroom ends a delivery.
+    pub(super) fn close_outlet(&mut self, id: OutletId, epoch: Epoch) {
+        let Some(outlet) = self.outlet(id, epoch) else { return };
+        let (connection, session) = (outlet.connection, outlet.session);
+        self.outlets.remove(id.0 as usize);
+        let peer = self.peer_mut(connection);
+        peer.outlets.remove(&session);
+        peer.connection.close_session(session, CloseReason::InternalError);
+        self.touch(connection);
+    }
+}

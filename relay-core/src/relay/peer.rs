@@ -1,0 +1,93 @@
+//! One connection as the relay sees it: the SSTP machine, who the peer has proven to be, and what it sends and collects.
+
+use super::home::ShardId;
+use super::mesh::{ConnectionId, DepositId};
+use super::mesh::{OutletId, RouteId, Target};
+use crate::address::{AccountUrl, DeviceUrl};
+use crate::security::Challenge;
+use crate::sstp::command::FanoutEntry;
+use crate::sstp::{Connection, SessionId};
+use crate::time::Timestamp;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) id: ConnectionId,
+    pub(super) connection: Connection,
+    /// First SourceDeviceURL, once Connect was accepted.
+    pub(super) device: Option<DeviceUrl>,
+    /// The device has proven its key.
+    pub(super) authenticated: bool,
+    /// The device's challenge, while it is open.
+    pub(super) challenge: Option<Box<Challenge>>,
+    pub(super) attachments: Vec<Attachment>,
+    /// What the connection collects, and where that lives.
+    pub(super) collects: Vec<(ShardId, Target)>,
+    pub(super) senders: HashMap<SessionId, Sender>,
+    pub(super) outlets: HashMap<SessionId, OutletId>,
+    /// Outlets that wait for room in the output, in turn.
+    pub(super) waiting_outlets: VecDeque<OutletId>,
+    /// Payload bytes received and not complete.
+    pub(super) in_flight: u64,
+    /// The peer's sessions were told to stop.
+    pub(super) stopped: bool,
+    /// The driver was told not to read.
+    pub(super) paused: bool,
+    /// When the timer wheel will look at this connection next.
+    pub(super) armed_at: Timestamp,
+    /// Another shard handed the connection here.
+    pub(super) handed_here: bool,
+    /// In the list of connections with output or an end to see to.
+    pub(super) touched: bool,
+    /// What the connection had in the relay has been cleaned up.
+    pub(super) cleaned: bool,
+}
+
+/// An account on a connection.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    pub(super) event: SessionId,
+    pub(super) account: AccountUrl,
+    /// While it is open; `None` once the account is attached.
+    pub(super) challenge: Option<Box<Challenge>>,
+}
+
+/// A session on which the peer sends.
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// One for each home shard and family of the recipients.
+    pub(super) routes: SmallVec<[(ShardId, RouteId); 1]>,
+    /// For a FanoutOpen: the entries, to name them in SessionStatus.
+    pub(super) entries: Option<Box<[FanoutEntry]>>,
+    /// Recipients that are not in fault.
+    pub(super) live: usize,
+    /// The message whose end has not arrived.
+    pub(super) incoming: Option<DepositId>,
+}
+
+impl Peer {
+    pub(super) fn new(id: ConnectionId, connection: Connection) -> Self {
+        Self {
+            id,
+            connection,
+            device: None,
+            authenticated: false,
+            challenge: None,
+            attachments: Vec::new(),
+            collects: Vec::new(),
+            senders: HashMap::new(),
+            outlets: HashMap::new(),
+            waiting_outlets: VecDeque::new(),
+            in_flight: 0,
+            stopped: false,
+            paused: false,
+            armed_at: Timestamp(u64::MAX),
+            handed_here: false,
+            touched: false,
+            cleaned: false,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The user database: devices, accounts and identities, in sled. Answers from any thread; a change is durable when
+//! [`UserDatabase::apply`] returns. Decides nothing about who may register what.
+
+use crate::error::StorageError;
+use crate::users_format::Stored;
+use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
+use relay_core::directory::{AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord};
+use sled::Transactional;
+use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// Pages that sled may keep in memory.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+const DEVICE: &str = "device";
+const ACCOUNT: &str = "account";
+const IDENTITY: &str = "identity";
+
+/// How many records of each kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserCounts {
+    /// Device records.
+    pub devices: usize,
+    /// Account records.
+    pub accounts: usize,
+    /// Identity records.
+    pub identities: usize,
+}
+
+/// The user database of a relay. Clones share it.
+#[derive(Clone, Debug)]
+pub struct UserDatabase {
+    database: sled::Db,
+    devices: sled::Tree,
+    accounts: sled::Tree,
+    identities: sled::Tree,
+}
+
+impl UserDatabase {
+    /// Opens the database in a directory, or begins one there that only its owner may read.
+    ///
+    /// # Errors
+    /// [`StorageError::UsersLocked`] if another process has it open, [`StorageError::Users`] if sled cannot read it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = path.as_ref();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| StorageError::io("creating", path, error))?;
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let database = config.open().map_err(|error| match error {
+            sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+                StorageError::UsersLocked { path: path.into() }
+            }
+            error => StorageError::Users(error),
+        })?;
+        Ok(Self {
+            devices: database.open_tree(DEVICE)?,
+            accounts: database.open_tree(ACCOUNT)?,
+            identities: database.open_tree(IDENTITY)?,
+            database,
+        })
+    }
+
+    /// Makes all changes or none, in order, durably. Blocks until the disk has them: not for a shard's thread.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]: after an error in the transaction nothing has changed; after one in making it durable the
+    /// changes are visible and the next successful call makes them durable too.
+    pub fn apply(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
+        let changes: Vec<Change<'_>> = changes.iter().map(Change::encode).collect();
+        let trees = (&self.devices, &self.accounts, &self.identities);
+        let result = trees.transaction(|(devices, accounts, identities)| {
+            for change in &changes {
+                let tree = match change.tree {
+                    DEVICE => devices,
+                    ACCOUNT => accounts,
+                    _ => identities,
+                };
+                change.make(tree)?;
+            }
+            Ok::<(), ConflictableTransactionError<std::convert::Infallible>>(())
+        });
+        match result {
+            Ok(()) => {}
+            Err(TransactionError::Storage(error)) => return Err(error.into()),
+            Err(TransactionError::Abort(never)) => match never {},
+        }
+        self.database.flush()?;
+        Ok(())
+    }
+
+    /// How many records there are. Reads every key: for tools.
+    pub fn counts(&self) -> UserCounts {
+        UserCounts {
+            devices: self.devices.len(),
+            accounts: self.accounts.len(),
+            identities: self.identities.len(),
+        }
+    }
+
+    /// The record of a device; unlike [`Directory::device`] it tells a damaged record from a missing one.
+    ///
+    /// # Errors
+    /// [`StorageError::UserRecordDamaged`], [`StorageError::Users`].
+    pub fn read_device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, StorageError> {
+        read(&self.devices, DEVICE, url.as_bytes())
+    }
+
+    /// The record of an account; unlike [`Directory::account`] it tells a damaged record from a missing one.
+    ///
+    /// # Errors
+    /// [`StorageError::UserRecordDamaged`], [`StorageError::Users`].
+    pub fn read_account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, StorageError> {
+        read(&self.accounts, ACCOUNT, url.as_bytes())
+    }
+
+    /// The record of an identity; unlike [`Directory::identity`] it tells a damaged record from a missing one.
+    ///
+    /// # Errors
+    /// [`StorageError::UserRecordDamaged`], [`StorageError::Users`].
+    pub fn read_identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, StorageError> {
+        read(&self.identities, IDENTITY, url.as_bytes())
+    }
+
+    /// All devices by URL, each with its record or what is wrong with it.
+    pub fn devices(&self) -> impl Iterator<Item = Result<(DeviceUrl, DeviceRecord), StorageError>> + use<> {
+        iterate(&self.devices, DEVICE, |key| DeviceUrl::new(key).ok())
+    }
+
+    /// All accounts by URL, each with its record or what is wrong with it.
+    pub fn accounts(
+        &self,
+    ) -> impl Iterator<Item = Result<(AccountUrl, AccountRecord), StorageError>> + use<> {
+        iterate(&self.accounts, ACCOUNT, |key| AccountUrl::new(key).ok())
+    }
+
+    /// All identities by URL, each with its record or what is wrong with it.
+    pub fn identities(
+        &self,
+    ) -> impl Iterator<Item = Result<(IdentityUrl, IdentityRecord), StorageError>> + use<> {
+        iterate(&self.identities, IDENTITY, |key| IdentityUrl::new(key).ok())
+    }
+}
+
+/// A record that cannot be read counts as missing, with a warning in the log.
+impl Directory for UserDatabase {
+    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
+        or_missing(self.read_device(url))
+    }
+
+    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
+        or_missing(self.read_account(url))
+    }
+
+    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
+        or_missing(self.read_identity(url))
+    }
+}
+
+/// A change as sled takes it.
+struct Change<'a> {
+    tree: &'static str,
+    key: &'a [u8],
+    /// The new value; `None` removes the record.
+    value: Option<sled::IVec>,
+}
+
+impl<'a> Change<'a> {
+    fn encode(change: &'a DirectoryChange) -> Self {
+        fn value(record: Option<&impl Stored>) -> Option<sled::IVec> {
+            record.map(|record| record.encode().into())
+        }
+        match change {
+            DirectoryChange::Device(url, record) => {
+                Self { tree: DEVICE, key: url.as_bytes(), value: value(record.as_ref()) }
+            }
+            DirectoryChange::Account(url, record) => {
+                Self { tree: ACCOUNT, key: url.as_bytes(), value: value(record.as_ref()) }
+            }
+            DirectoryChange::Identity(url, record) => {
+                Self { tree: IDENTITY, key: url.as_bytes(), value: value(record.as_ref()) }
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        tree: &TransactionalTree,
+    ) -> Result<(), ConflictableTransactionError<std::convert::Infallible>> {
+        match &self.value {
+            Some(value) => tree.insert(self.key, value.clone())?,
+            None => tree.remove(self.key)?,
+        };
+        Ok(())
+    }
+}
+
+fn read<R: Stored>(tree: &sled::Tree, name: &'static str, key: &[u8]) -> Result<Option<R>, StorageError> {
+    let value = tree.get(key)?;
+    value.map(|value| R::decode(&value).map_err(|reason| damaged(name, key, reason))).transpose()
+}
+
+fn iterate<U, R: Stored>(
+    tree: &sled::Tree,
+    name: &'static str,
+    url: fn(&[u8]) -> Option<U>,
+) -> impl Iterator<Item = Result<(U, R), StorageError>> + use<U, R> {
+    tree.iter().map(move |entry| {
+        let (key, value) = entry?;
+        let url = url(&key).ok_or_else(|| damaged(name, &key, "its key is not a URL"))?;
+        let record = R::decode(&value).map_err(|reason| damaged(name, &key, reason))?;
+        Ok((url, record))
+    })
+}
+
+fn damaged(tree: &'static str, key: &[u8], reason: &'static str) -> StorageError {
+    StorageError::UserRecordDamaged { tree, key: String::from_utf8_lossy(key).into_owned(), reason }
+}
+
+fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Option<R> {
+    record.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a record of the user database counts as missing");
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relay_core::directory::{Credentials, Profile, SecretKey};
+
+    fn device_url() -> DeviceUrl {
+        DeviceUrl::new("dpp://device").unwrap()
+    }
+
+    fn account_url() -> AccountUrl {
+        AccountUrl::new("account://a").unwrap()
+    }
+
+    fn identity_url() -> IdentityUrl {
+        IdentityUrl::new("identity://i").unwrap()
+    }
+
+    fn credentials() -> Option<Credentials> {
+        Some(Credentials {
+            profile: Profile::Modern,
+            secret: SecretKey::new(vec![7; 32]),
+            public_keys: vec![8; 32],
+        })
+    }
+
+    fn device() -> DeviceRecord {
+        DeviceRecord { credentials: credentials(), accounts: vec![account_url()], locked_out: true }
+    }
+
+    fn account() -> AccountRecord {
+        AccountRecord {
+            credentials: credentials(),
+            identities: vec![identity_url()],
+            devices: vec![device_url()],
+            pre_auth_token: Some(SecretKey::new(b"token".to_vec())),
+            locked_out: false,
+        }
+    }
+
+    fn identity() -> IdentityRecord {
+        IdentityRecord { account: account_url(), quota_bytes: Some(1 << 40) }
+    }
+
+    fn fill(users: &UserDatabase) {
+        let changes = [
+            DirectoryChange::Device(device_url(), Some(device())),
+            DirectoryChange::Account(account_url(), Some(account())),
+            DirectoryChange::Identity(identity_url(), Some(identity())),
+        ];
+        users.apply(&changes).unwrap();
+    }
+
+    #[test]
+    fn a_shard_may_share_it_with_other_threads() {
+        fn shared<T: Clone + Send + Sync>() {}
+        shared::<UserDatabase>();
+    }
+
+    #[test]
+    fn records_survive_a_reopen() {
+        let directory = tempfile::tempdir().unwrap();
+        fill(&UserDatabase::open(directory.path()).unwrap());
+        let users = UserDatabase::open(directory.path()).unwrap();
+        assert_eq!(users.device(&device_url()), Some(device()));
+        assert_eq!(users.account(&account_url()), Some(account()));
+        assert_eq!(users.identity(&identity_url()), Some(identity()));
+        assert_eq!(users.counts(), UserCounts { devices: 1, accounts: 1, identities: 1 });
+        assert_eq!(users.devices().next().unwrap().unwrap(), (device_url(), device()));
+        assert_eq!(users.accounts().next().unwrap().unwrap(), (account_url(), account()));
+        assert_eq!(users.identities().next().unwrap().unwrap(), (identity_url(), identity()));
+    }
+
+    #[test]
+    fn a_removed_record_is_gone_and_later_changes_of_a_batch_win() {
+        let directory = tempfile::tempdir().unwrap();
+        let users = UserDatabase::open(directory.path()).unwrap();
+        fill(&users);
+        let changes = [
+            DirectoryChange::Account(account_url(), None),
+            DirectoryChange::Device(device_url(), None),
+            DirectoryChange::Device(device_url(), Some(DeviceRecord::default())),
+        ];
+        users.apply(&changes).unwrap();
+        drop(users);
+        let users = UserDatabase::open(directory.path()).unwrap();
+        assert_eq!(users.account(&account_url()), None);
+        assert_eq!(users.device(&device_url()), Some(DeviceRecord::default()));
+        assert_eq!(users.identity(&identity_url()), Some(identity()));
+    }
+
+    #[test]
+    fn a_missing_record_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let users = UserDatabase::open(directory.path()).unwrap();
+        assert_eq!(users.device(&device_url()), None);
+        assert_eq!(users.read_device(&device_url()).unwrap(), None);
+        assert_eq!(users.counts(), UserCounts::default());
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_for_tools_and_missing_for_the_relay() {
+        let directory = tempfile::tempdir().unwrap();
+        let users = UserDatabase::open(directory.path()).unwrap();
+        fill(&users);
+        for tree in [&users.devices, &users.accounts, &users.identities] {
+            let key = tree.first().unwrap().unwrap().0;
+            tree.insert(key, &b"\x01 spoilt"[..]).unwrap();
+        }
+        assert_eq!(users.device(&device_url()), None);
+        assert_eq!(users.account(&account_url()), None);
+        assert_eq!(users.identity(&identity_url()), None);
+        let faults = [
+            users.read_device(&device_url()).unwrap_err(),
+            users.accounts().next().unwrap().unwrap_err(),
+            users.identities().next().unwrap().unwrap_err(),
+        ];
+        for fault in faults {
+            assert!(matches!(fault, StorageError::UserRecordDamaged { .. }), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_second_opener_is_told_that_the_database_is_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = UserDatabase::open(directory.path()).unwrap();
+        let second = UserDatabase::open(directory.path()).unwrap_err();
+        assert!(matches!(second, StorageError::UsersLocked { .. }), "{second}");
+    }
+}

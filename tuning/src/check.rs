@@ -1,0 +1,40 @@
+//! The rules between keys, and between keys and the machine.
+//!
+//! What a single value may be is said in the table of keys; here is only what one value means for another.
+
+use crate::error::{Cause, as_ranges};
+use crate::host::Host;
+use crate::keys::Config;
+use crate::read::Reader;
+
+/// Rules that hold on every machine.
+pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
+    let (timers, limits, storage) = (&config.timers, &config.limits, &config.storage);
+    if timers.idle <= 2 * timers.keep_alive {
+        let cause = Cause::IdleTooShort { idle: timers.idle, keep_alive: timers.keep_alive };
+        reader.report_relation(&["timers.idle", "timers.keep_alive"], cause);
+    }
+    let not_above = [
+        (
+            "limits.connection_in_flight_bytes",
+            limits.connection_in_flight_bytes,
+            "limits.shard_in_flight_bytes",
+            limits.shard_in_flight_bytes,
+        ),
+        ("storage.batch_bytes", storage.batch_bytes, "storage.segment_bytes", storage.segment_bytes),
+    ];
+    for (key, found, bound, limit) in not_above {
+        if found > limit {
+            reader.report_relation(&[key, bound], Cause::AboveOther { found, bound, limit });
+        }
+    }
+}
+
+/// Whether the configuration can run on `host`.
+pub(crate) fn host(config: &Config, host: &Host, reader: &mut Reader<'_>) {
+    let Some(usable) = &host.cpus else { return };
+    for &cpu in config.shards.cores.iter().filter(|cpu| !usable.contains(cpu)) {
+        let cause = Cause::NoSuchCpu { cpu, usable: as_ranges(usable) };
+        reader.report_relation(&["shards.cores"], cause);
+    }
+}

@@ -1,0 +1,186 @@
+//! Every key of the configuration: name, type, bounds, default and meaning, each said once.
+//!
+//! The structs that the relay uses, the commented default file, the reference and the checks all come from this table.
+//! Only keys that the relay obeys are here.
+
+use crate::kind::{
+    Address, Choice, FilePath, Flag, Kind, List, OneOf, ProductVersion, Size, Time, Url, Whole,
+};
+use crate::read::Reader;
+use crate::table::{Key, Preset, Section, choices, settings};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+choices! {
+    /// Who may leave mail (wire-profile sec. 1).
+    Deposit {
+        /// only devices that have authenticated
+        Registered = "registered",
+        /// whoever connects
+        Anyone = "anyone",
+    }
+}
+
+choices! {
+    /// Who may register an account.
+    Registration {
+        /// whoever connects
+        Open = "open",
+        /// only who presents the token that the directory holds for the account
+        PreAuthenticated = "pre-authenticated",
+    }
+}
+
+choices! {
+    /// How much the log says; each level includes those before it.
+    LogLevel {
+        /// what needs a person
+        Error = "error",
+        /// what may need one
+        Warn = "warn",
+        /// starts, stops and changes
+        Info = "info",
+        /// every connection
+        Debug = "debug",
+        /// every command
+        Trace = "trace",
+    }
+}
+
+choices! {
+    /// The form of a log line.
+    LogFormat {
+        /// for people
+        Text = "text",
+        /// one object a line, for programs
+        Json = "json",
+    }
+}
+
+settings! {
+    /// Who this relay is and where it keeps its files.
+    relay: Relay {
+        /// The relay's device URLs: the names by which clients and other relays connect to it. The first one is the
+        /// name it gives itself.
+        url: Vec<String> as List { of: Url, may_be_empty: false } => required, ["grooveDNS://relay.example.com"];
+        /// The file with the relay's private keys. Whoever reads it can pretend to be this relay.
+        key_file: PathBuf as FilePath => "relay.key";
+        /// The folder for mail and the user database. It needs a file system with direct I/O, such as ext4 or XFS.
+        data_dir: PathBuf as FilePath => "data";
+        /// The PeerProductVersion that the relay tells its peers.
+        product_version: String as ProductVersion => "Furrow Relay 0.1 1";
+    }
+    /// Where the relay listens.
+    listen: Listen {
+        /// Addresses for SSTP. Every shard listens on each of them (SO_REUSEPORT), and the kernel spreads the
+        /// connections. Clients expect port 2492.
+        sstp: Vec<SocketAddr> as List { of: Address, may_be_empty: false } => ["127.0.0.1:2492"];
+        /// Connections that may wait to be accepted, per shard and address. The kernel caps it at
+        /// net.core.somaxconn.
+        backlog: usize as Whole { min: 1, max: 65_535 } => 4096;
+    }
+    /// How the relay uses the processors: one shard is one thread with its own ring, connections and log.
+    shards: Shards {
+        /// How many shards; 0 is one for each processor that the process may use. A change moves stored mail to its
+        /// new shard at the next start.
+        count: usize as Whole { min: 0, max: 1024 } => 0;
+        /// The processors to run on, one shard for each; if not empty, it decides instead of count.
+        cores: Vec<usize> as List { of: Whole { min: 0, max: 65_535 }, may_be_empty: true } => [];
+        /// Whether each shard is bound to its processor. Turn it off where others use the machine as well.
+        pin: bool as Flag => true;
+    }
+    /// What the relay accepts at most. Every limit is a bound on memory or disk; at the bound it makes its peers wait
+    /// or refuses, and loses nothing that it has acknowledged.
+    limits: Limits {
+        /// Connections of one shard. Above it a new one gets TryLater.
+        connections_per_shard: usize as Whole { min: 1, max: 16_000_000 } => 600000;
+        /// Open sessions of one connection. Above it an Open is refused.
+        sessions_per_connection: usize as Whole { min: 1, max: 1_000_000 } => 4096;
+        /// The largest message.
+        message_bytes: u64 as Size::between(KIB, GIB) => "250 MB";
+        /// Bytes received from one connection and not yet complete, that is neither acknowledged by their recipients
+        /// nor durable. Above it the connection's sessions are told to stop sending; at twice as much the relay stops
+        /// reading from the connection.
+        connection_in_flight_bytes: u64 as Size::between(64 * KIB, GIB) => "1 MiB";
+        /// The same bytes of all connections of one shard. At least connection_in_flight_bytes.
+        shard_in_flight_bytes: u64 as Size::between(64 * KIB, TIB) => "64 MiB";
+        /// Bytes that wait to be sent on one connection; above it the relay sends no further message there until the
+        /// peer has read.
+        connection_output_bytes: u64 as Size::between(4 * KIB, 64 * MIB) => "256 KiB";
+        /// Items that one shard may have waiting for another. When the queue is full, the sessions that feed it are told
+        /// to stop sending.
+        mesh_queue_items: usize as Whole { min: 16, max: 1_048_576 } => 4096;
+        /// Recipients of one FanoutOpen.
+        fanout_recipients: usize as Whole { min: 1, max: 65_535 } => 16384;
+        /// Connections of one device. A further one is closed as CrossedConnections.
+        connections_per_device: usize as Whole { min: 1, max: 1024 } => 4;
+    }
+    /// How long the relay waits.
+    timers: Timers {
+        /// From accepting a connection to its Connect. Later the connection is dropped.
+        connect: Duration as Time::up_to(10 * MINUTE) => "10 s";
+        /// From ConnectResponse to ConnectAuthenticate. Later the connection is dropped.
+        authenticate: Duration as Time::up_to(10 * MINUTE) => "10 s";
+        /// How long an acknowledgement waits for a message to travel with before it goes alone.
+        acknowledge: Duration as Time::up_to(10 * MINUTE) => "5 s";
+        /// After so long without sending, the relay sends a Noop.
+        keep_alive: Duration as Time::up_to(24 * HOUR) => "45 s";
+        /// After so long without receiving, the relay drops the connection. More than twice keep_alive.
+        idle: Duration as Time::up_to(72 * HOUR) => "135 s";
+        /// How long a shutdown waits for connections to drain and for mail to become durable. Keep it below the
+        /// service manager's own limit (TimeoutStopSec).
+        shutdown_grace: Duration as Time::up_to(HOUR) => "10 s";
+        /// The ReturnTime that peers are told when the relay shuts down: when to come back.
+        return_time: Duration as Time::seconds_up_to(DAY) => "30 s";
+        /// The RetryTime that peers are told with TryLater: when to try again.
+        retry_time: Duration as Time::seconds_up_to(DAY) => "30 s";
+    }
+    /// Mail that waits for recipients that are not connected.
+    mail: Mail {
+        /// Who may leave mail.
+        deposit: Deposit as OneOf::<Deposit>::NEW => "registered";
+        /// How long mail waits if its sender does not say. Then it is deleted.
+        lifetime: Duration as Time::seconds_up_to(3650 * DAY) => "30 days";
+        /// Bytes of mail that may wait for one identity, unless the directory says otherwise.
+        quota_per_identity: u64 as Size::between(KIB, 1024 * TIB) => "1 GB";
+        /// Bytes of mail that may wait for one device.
+        quota_per_device: u64 as Size::between(KIB, 1024 * TIB) => "4 GB";
+    }
+    /// How mail is written to the disk.
+    storage: Storage {
+        /// The size of a file of the log. At least batch_bytes.
+        segment_bytes: u64 as Size { min: 4 * MIB, max: 2 * GIB, step: 4 * KIB } => "64 MiB";
+        /// The most that one group commit writes.
+        batch_bytes: u64 as Size::between(256 * KIB, 256 * MIB) => "4 MiB";
+        /// How long a group commit waits for recipients that are online to acknowledge first, which spares the disk the
+        /// message. It delays the acknowledgement of mail for those who are not.
+        commit_delay: Duration as Time { min: 0, max: SECOND, step: 1 } => "0 ms";
+    }
+    /// Whom the relay trusts.
+    security: Security {
+        /// Who may register an account.
+        registration: Registration as OneOf::<Registration>::NEW => "open";
+    }
+    /// What the relay says about itself, on standard error.
+    log: Log {
+        /// How much; each level includes those before it.
+        level: LogLevel as OneOf::<LogLevel>::NEW => "info";
+        /// The form of a line.
+        format: LogFormat as OneOf::<LogFormat>::NEW => "text";
+    }
+}
+
+/// Every key, in the order of the reference.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
+}

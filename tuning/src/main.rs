@@ -1,0 +1,118 @@
+//! `relayctl`: the operator's command line. It checks and explains the relay's configuration; it starts nothing and
+//! changes nothing.
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tuning::{Config, ConfigErrors};
+
+const EXAMPLES: &str = "\
+Examples:
+  relayctl config default --url grooveDNS://relay.example.com > furrow.toml
+  relayctl config check furrow.toml
+  relayctl config explain limits.message_bytes";
+
+const CONFIG_HELP: &str = "\
+Examples:
+  Write a commented file with every default:
+    relayctl config default --url grooveDNS://relay.example.com > furrow.toml
+  See everything that is wrong with a file, with its lines:
+    relayctl config check furrow.toml
+  What a key means, what it may be, what it is by default:
+    relayctl config explain timers.idle
+  The same for all keys, in Markdown:
+    relayctl config reference
+
+Exit codes: 0 the answer is on standard output, 1 it could not be written, 2 the file, the key or the command line is wrong.";
+
+/// The operator's tool for a Furrow relay.
+#[derive(Parser)]
+#[command(name = "relayctl", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check, explain and write the relay's configuration file.
+    #[command(subcommand, after_help = CONFIG_HELP)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Say everything that is wrong with a configuration file; exit code 2 if anything is.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+        /// Do not ask whether this machine has the processors that the file names.
+        #[arg(long)]
+        any_host: bool,
+    },
+    /// Print the reference of all keys in Markdown.
+    Reference,
+    /// Print what a key means, what it may be and what it is by default.
+    Explain {
+        /// The key with its section, for example limits.message_bytes.
+        key: String,
+    },
+    /// Print a commented configuration file with every default.
+    Default {
+        /// The URL by which clients connect to the relay.
+        #[arg(long, default_value = "grooveDNS://relay.example.com")]
+        url: String,
+    },
+}
+
+/// What is wrong with what the operator gave: all of it goes to standard error.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{name}: unknown key{}", .near.as_ref().map_or_else(String::new, |near| format!("; did you mean `{near}`?")))]
+    UnknownKey { name: String, near: Option<String> },
+}
+
+fn main() -> ExitCode {
+    let Command::Config(command) = Arguments::parse().command;
+    match answer(command) {
+        Ok(text) => print(&text),
+        Err(refusal) => {
+            eprintln!("{refusal}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn answer(command: ConfigCommand) -> Result<String, Refusal> {
+    match command {
+        ConfigCommand::Check { file, any_host } => {
+            if any_host { Config::load_for_any_host(&file) } else { Config::load(&file) }?;
+            Ok(format!("{}: right\n", file.display()))
+        }
+        ConfigCommand::Reference => Ok(tuning::reference()),
+        ConfigCommand::Explain { key } => {
+            tuning::explain(&key).map_err(|near| Refusal::UnknownKey { name: key, near })
+        }
+        ConfigCommand::Default { url } => {
+            let text = tuning::default_toml(&url);
+            Config::parse(&text, "--url")?;
+            Ok(text)
+        }
+    }
+}
+
+/// Prints to standard output. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
