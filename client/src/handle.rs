@@ -9,7 +9,7 @@ use crate::profile::ClientProfile;
 use relay_core::address::{AccountUrl, IdentityUrl};
 use relay_core::client::{
     Account, Client as Machine, ClientConfig, Disconnected, Limits, QueueError, Registration,
-    RegistrationError,
+    RegistrationError, UrlsTooLong,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,15 +33,15 @@ impl Config {
         Self { profile, limits: Limits::default() }
     }
 
-    fn machine(&self) -> Machine {
+    fn machine(&self, clock: &Clock) -> Result<Machine, UrlsTooLong> {
         let profile = &self.profile;
-        let mut config = ClientConfig::new(profile.relay.relay_url.clone(), profile.device_url.clone());
+        let mut config = ClientConfig::new(profile.relay.relay_url.clone(), profile.device_url.clone())?;
         config.relay_keys = Some(profile.relay.public_keys.clone());
         config.device_credentials = Some(profile.device_keys.clone());
         let (url, credentials) = (profile.account_url.clone(), profile.account_keys.clone());
         config.accounts = vec![Account { url, credentials }];
         config.limits = self.limits.clone();
-        Machine::new(config, Clock::start().now(), Box::new(SystemEntropy::default()))
+        Ok(Machine::new(config, clock.now(), Box::new(SystemEntropy::default())))
     }
 }
 
@@ -140,9 +140,14 @@ pub struct Client {
 impl Client {
     /// Starts a client, which connects in the background and stays connected until it is closed.
     ///
+    /// # Errors
+    /// [`UrlsTooLong`] if no Connect holds the URLs of relay and device.
+    ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect(config: Config) -> Self {
+    pub fn connect(config: Config) -> Result<Self, UrlsTooLong> {
+        let clock = Clock::start();
+        let machine = config.machine(&clock)?;
         let (commands, from_handles) = mpsc::unbounded_channel();
         let (to_incoming, incoming) = mpsc::unbounded_channel();
         let (to_state, state) = watch::channel(State::Connecting);
@@ -157,15 +162,15 @@ impl Client {
             commands,
         };
         tokio::spawn(driver::run(Driver {
-            machine: config.machine(),
-            clock: Clock::start(),
+            machine,
+            clock,
             addresses: config.profile.relay.addresses.clone(),
             state: to_state,
             commands: from_handles,
             to_self: client.commands.downgrade(),
             incoming: to_incoming,
         }));
-        client
+        Ok(client)
     }
 
     /// Takes a message as soon as there is room for it; await the [`Delivery`] for the acknowledgement.

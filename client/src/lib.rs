@@ -7,7 +7,7 @@
 //! let relay = RelayIdentity::load("relay.toml".as_ref())?;
 //! let profile = ClientProfile::generate(relay);
 //! let me = profile.identities[0].clone();
-//! let client = Client::connect(Config::new(profile));
+//! let client = Client::connect(Config::new(profile))?;
 //! client.register(Register::new().identity(me.clone())).await?;
 //!
 //! client.send(Message::to(me).body("hello")).await?.await?;
@@ -65,6 +65,7 @@ pub use relay_identity::{RelayIdentity, RelayIdentityError};
 pub use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl, ResourceUrl};
 pub use relay_core::client::{
     Disconnected, Limits, QueueError, Recipient, RegistrationError, RegistrationStep, SendFailure,
+    UrlsTooLong,
 };
 pub use relay_core::directory::Profile as SecurityProfile;
 pub use relay_core::security::RegisterStatus;

@@ -15,7 +15,7 @@ async fn member(relay: &TestRelay) -> (Client, IdentityUrl, DeviceUrl) {
     let (identity, device) = (profile.identities[0].clone(), profile.device_url.clone());
     let mut config = Config::new(profile);
     config.limits.redelivery_delay = Duration::from_millis(50);
-    let client = Client::connect(config);
+    let client = Client::connect(config).unwrap();
     client.register(Register::new().identity(identity.clone())).await.unwrap();
     (client, identity, device)
 }
@@ -34,7 +34,7 @@ fn pattern(length: usize) -> Vec<u8> {
 #[tokio::test]
 async fn a_fresh_client_is_told_to_register() {
     let relay = TestRelay::start().await;
-    let client = Client::connect(Config::new(relay.profile()));
+    let client = Client::connect(Config::new(relay.profile())).unwrap();
     assert_eq!(client.ready().await, Err(NotReady::RegistrationNeeded));
     client.register(Register::new()).await.unwrap();
     assert_eq!(client.ready().await, Ok(()));
@@ -147,7 +147,7 @@ async fn the_queue_pushes_back_and_flush_waits_for_it() {
     let mut config = Config::new(profile);
     config.limits.queued_messages = 4;
     config.limits.queued_bytes = 4096;
-    let client = Client::connect(config);
+    let client = Client::connect(config).unwrap();
     let mut deliveries = Vec::new();
     for _ in 0..4 {
         deliveries.push(client.send(Message::to(identity.clone()).body("x")).await.unwrap());
@@ -168,7 +168,7 @@ async fn the_queue_pushes_back_and_flush_waits_for_it() {
 #[tokio::test]
 async fn close_ends_everything() {
     let relay = TestRelay::start().await;
-    let client = Client::connect(Config::new(relay.profile()));
+    let client = Client::connect(Config::new(relay.profile())).unwrap();
     let identity = new_identity_url();
     let delivery = client.send(Message::to(identity.clone())).await.unwrap();
     let mut incoming = client.incoming();

@@ -10,6 +10,14 @@ use std::time::Duration;
 /// PeerProductVersion of our Connect: "vendor product version build".
 const PRODUCT_VERSION: &str = concat!("Furrow client ", env!("CARGO_PKG_VERSION"), " 0");
 
+/// What the relay's and the device's URL may have together: Connect is at most 2055 bytes long and carries a token beside.
+const MAX_CONNECT_URL_BYTES: usize = 1800;
+
+/// The URLs of the relay and of the device have more than 1800 bytes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the URLs of relay and device have {0} bytes; at most {MAX_CONNECT_URL_BYTES} are allowed")]
+pub struct UrlsTooLong(pub usize);
+
 /// An account of this device and its keys.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -22,12 +30,10 @@ pub struct Account {
 /// Everything that a [`Client`](super::Client) is told at birth.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// The relay's device URL, the target of Connect.
-    pub relay_url: DeviceUrl,
+    pub(super) relay_url: DeviceUrl,
     /// The relay's public keys; needed to register only.
     pub relay_keys: Option<RelayPublicKeys>,
-    /// This device.
-    pub device_url: DeviceUrl,
+    pub(super) device_url: DeviceUrl,
     /// This device's keys. Without them the client is anonymous: it proves nothing, asks for no proof, receives nothing and
     /// may send where the relay takes mail from anyone.
     pub device_credentials: Option<Arc<ClientCredentials>>,
@@ -35,20 +41,27 @@ pub struct ClientConfig {
     pub accounts: Vec<Account>,
     /// Bounds.
     pub limits: Limits,
-    /// What the connection machine is told; made from the device URL by [`ClientConfig::new`].
-    pub connection: ConnectionConfig,
+    pub(super) connection: ConnectionConfig,
 }
 
 impl ClientConfig {
-    /// A client of `relay_url` with the default limits, as yet without keys and accounts.
-    pub fn new(relay_url: DeviceUrl, device_url: DeviceUrl) -> Self {
+    /// A client with this `device_url` at the relay with the device URL `relay_url`, with the default limits, as yet without keys
+    /// and accounts.
+    ///
+    /// # Errors
+    /// [`UrlsTooLong`] if no Connect holds both.
+    pub fn new(relay_url: DeviceUrl, device_url: DeviceUrl) -> Result<Self, UrlsTooLong> {
+        let bytes = relay_url.as_bytes().len() + device_url.as_bytes().len();
+        if bytes > MAX_CONNECT_URL_BYTES {
+            return Err(UrlsTooLong(bytes));
+        }
         let product = Text::new(PRODUCT_VERSION.as_bytes()).expect("the product version is ASCII");
         let connection = ConnectionConfig {
             // What the application acknowledges goes out with the next output, not after five seconds.
             acknowledge_delay: Duration::ZERO,
             ..ConnectionConfig::new(Endpoint::Client, vec![Text::from(&device_url)], product)
         };
-        Self {
+        Ok(Self {
             relay_url,
             relay_keys: None,
             device_url,
@@ -56,7 +69,7 @@ impl ClientConfig {
             accounts: Vec::new(),
             limits: Limits::default(),
             connection,
-        }
+        })
     }
 }
 

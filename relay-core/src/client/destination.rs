@@ -74,6 +74,12 @@ impl Destination {
         }
     }
 
+    /// Bytes of the Open that reaches the only recipient (sstp-messages 4.5).
+    pub(super) fn open_bytes(&self, recipient: &Recipient) -> usize {
+        let device = recipient.device.as_ref().map_or(0, |device| device.as_bytes().len());
+        13 + self.resource.as_bytes().len() + recipient.identity.as_bytes().len() + device
+    }
+
     pub(super) fn fanout_entries(&self) -> Vec<FanoutEntry> {
         self.recipients.iter().map(Recipient::fanout_entry).collect()
     }

@@ -144,6 +144,9 @@ pub enum SendFailure {
     /// The relay closed the session while the message was on its way.
     #[error("the relay closed the session: {0}")]
     Closed(CloseReason),
+    /// The URLs of resource, identity and device do not fit one Open.
+    #[error("the URLs of resource, identity and device are too long together")]
+    AddressTooLong,
     /// So many recipients that no FanoutOpen holds them.
     #[error("too many recipients for one session")]
     TooManyRecipients,

@@ -33,7 +33,7 @@ mod scripted_relay;
 mod tests;
 
 pub use backoff::Backoff;
-pub use config::{Account, ClientConfig, Limits};
+pub use config::{Account, ClientConfig, Limits, UrlsTooLong};
 pub use destination::{Destination, Recipient};
 pub use event::{Disconnected, Event};
 pub use inbox::{Address, IncomingHead, IncomingId};

@@ -8,7 +8,7 @@ use super::destination::Destination;
 use super::event::Event;
 use super::message::{Body, MessageId, OutgoingMessage, QueueError, SendFailure};
 use super::route::{Piece, Route, Sending, SessionState, Transmission};
-use crate::sstp::command::{FanoutOpen, SessionStatus};
+use crate::sstp::command::{CommandId, FanoutOpen, SessionStatus};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, Connection, OpenResponseId, SessionId, StatusId};
 use crate::time::Timestamp;
@@ -418,6 +418,11 @@ impl Outbox {
             return self.starve(index);
         }
         let destination = self.routes[index].destination.clone();
+        let (_, most) = CommandId::Open.length_limits();
+        if destination.single().is_some_and(|recipient| destination.open_bytes(recipient) > most) {
+            self.fail_route(index, SendFailure::AddressTooLong, events);
+            return Turn::Over;
+        }
         let mut too_many = false;
         let session = match destination.single() {
             Some(recipient) => connection.open(

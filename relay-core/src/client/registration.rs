@@ -7,6 +7,7 @@ use crate::security::{
     RegisterStatus, SecurityError, read_register_response, register_account_on_new_device,
     register_device_account, register_identity,
 };
+use crate::sstp::command::CommandId;
 use crate::sstp::{CloseReason, Connection, SessionId};
 use crate::time::Entropy;
 use bytes::Bytes;
@@ -69,6 +70,17 @@ pub enum RegistrationError {
     /// Another registration is not over yet.
     #[error("another registration is under way")]
     UnderWay,
+    /// A message that no Register holds: the keys of the legacy profile, the account's URL or the pre-authentication token
+    /// are too long.
+    #[error("{step:?} takes {bytes} bytes; at most {most} fit a Register")]
+    TooLong {
+        /// At this step.
+        step: RegistrationStep,
+        /// What the command would take.
+        bytes: usize,
+        /// What it may take.
+        most: usize,
+    },
     /// The connection has no room for another session.
     #[error("the connection has no room for another session")]
     NoRoom,
@@ -178,6 +190,12 @@ impl Registrar {
             Ok(token) => token,
             Err(error) => return Standing::Failed(error),
         };
+        // Prefix, EventId, empty ResourceURL, AccountURL with its zero, token with its count (wire-profile 1).
+        let bytes = 3 + 4 + 1 + self.account.url.as_bytes().len() + 1 + 2 + token.len();
+        let (_, most) = CommandId::Register.length_limits();
+        if bytes > most {
+            return Standing::Failed(RegistrationError::TooLong { step: step.clone(), bytes, most });
+        }
         self.exchange = connection.register((&self.account.url).into(), token);
         match self.exchange {
             Some(_) => Standing::UnderWay,

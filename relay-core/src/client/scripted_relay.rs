@@ -167,9 +167,28 @@ impl Script {
         script
     }
 
+    /// The relay's records say that device and account have registered before.
+    pub(crate) fn registered_before(mut self) -> Self {
+        let config = self.client.config();
+        let account = &config.accounts[0];
+        let device_record = DeviceRecord {
+            credentials: config.device_credentials.as_ref().map(|keys| keys.as_registered()),
+            accounts: vec![account.url.clone()],
+            locked_out: false,
+        };
+        let account_record = AccountRecord {
+            credentials: Some(account.credentials.as_registered()),
+            ..AccountRecord::default()
+        };
+        self.records.accounts.insert(account.url.clone(), account_record);
+        self.records.devices.insert(DeviceUrl::new(DEVICE).unwrap(), device_record);
+        self
+    }
+
     pub(crate) fn with(welcome: Welcome, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let keys = RelayKeys::generate(&mut Seeded(1));
-        let mut config = ClientConfig::new(DeviceUrl::new(RELAY).unwrap(), DeviceUrl::new(DEVICE).unwrap());
+        let mut config =
+            ClientConfig::new(DeviceUrl::new(RELAY).unwrap(), DeviceUrl::new(DEVICE).unwrap()).unwrap();
         config.relay_keys = Some(keys.public().clone());
         change(&mut config);
         let now = Timestamp(1_000_000);

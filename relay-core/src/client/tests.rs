@@ -2,6 +2,7 @@
 
 use super::scripted_relay::*;
 use super::*;
+use crate::address::{AccountUrl, DeviceUrl, ResourceUrl};
 use crate::directory::Profile;
 use crate::security::RegisterStatus;
 use crate::sstp::command::SessionStatus;
@@ -66,12 +67,7 @@ fn a_message_is_delivered_when_the_relay_acknowledges_it() {
 
 #[test]
 fn a_device_registers_then_authenticates_and_attaches() {
-    for profile in [Profile::Modern, Profile::Legacy] {
-        registers_then_authenticates_and_attaches(Script::with_keys_of(profile));
-    }
-}
-
-fn registers_then_authenticates_and_attaches(mut script: Script) {
+    let mut script = Script::with_keys();
     script.run();
     assert_eq!(script.events, [Event::RegistrationNeeded]);
     script.client.register(script.registration()).unwrap();
@@ -83,6 +79,46 @@ fn registers_then_authenticates_and_attaches(mut script: Script) {
     assert_eq!(script.dials.len(), 2);
     let owner = &script.records.identities[ME].account;
     assert_eq!(owner.as_str(), ACCOUNT);
+}
+
+#[test]
+fn a_registered_device_logs_in_with_the_profile_of_its_keys() {
+    for profile in [Profile::Modern, Profile::Legacy] {
+        let mut script = Script::with_keys_of(profile).registered_before();
+        script.run();
+        assert_eq!(script.events, [Event::Ready], "{profile:?}");
+        assert!(script.proven);
+        assert_eq!(script.attached, [ACCOUNT]);
+    }
+}
+
+#[test]
+fn what_fits_no_command_is_refused_without_a_panic() {
+    let long = |prefix: &str| format!("{prefix}{}", "x".repeat(1000));
+    let urls = ["a", "b"].map(|prefix| DeviceUrl::new(long(prefix)).unwrap());
+    let [relay, device] = urls.clone();
+    assert_eq!(ClientConfig::new(relay, device).unwrap_err(), UrlsTooLong(2002));
+    let mut script = Script::anonymous();
+    let recipient = Recipient::device(identity(&long("")), urls[0].clone());
+    let to = Destination::new(ResourceUrl::new("a-resource-that-makes-it-too-long").unwrap(), recipient);
+    let body = || Body::Whole(Bytes::new());
+    script.client.send(OutgoingMessage::new(to.clone().into(), body())).unwrap();
+    let many = (0..40).fold(to, |to, _| to.and(Recipient::device(identity(&long("")), urls[1].clone())));
+    script.client.send(OutgoingMessage::new(many.into(), body())).unwrap();
+    script.run();
+    let expected = [(0, SendFailure::AddressTooLong), (1, SendFailure::TooManyRecipients)];
+    assert_eq!(failures(&script.events), expected);
+    let mut script = Script::with(Welcome::Authenticate, |config| {
+        let keys = || crate::security::ClientCredentials::generate(Profile::Modern, &mut Seeded(5)).into();
+        config.device_credentials = Some(keys());
+        config.accounts = vec![Account { url: AccountUrl::new(long("")).unwrap(), credentials: keys() }];
+    });
+    let account = script.client.config().accounts[0].url.clone();
+    let pre_auth_token = vec![7; 1024];
+    script.client.register(Registration { account, pre_auth_token, ..script.registration() }).unwrap();
+    script.run();
+    let last = script.events.last();
+    assert!(matches!(last, Some(Event::RegistrationFailed(RegistrationError::TooLong { .. }))), "{last:?}");
 }
 
 #[test]
