@@ -1,2 +1,2 @@
-//! placeholder
+//! sstp
 fn main() {}

@@ -7,6 +7,7 @@
 //! * [`address`]: the URLs of devices, identities, accounts and resources, and what names a mailbox.
 //! * [`sstp`]: the 18 SSTP commands, and the connection machine for both roles and both versions.
 //! * [`security`]: the tokens that SSTP carries: registration and mutual challenge/response.
+//! * [`client`]: the other end: a client of a relay, over one connection after another.
 //! * [`directory`]: what a relay knows of devices, accounts and identities.
 //! * [`store`]: what the relay asks of a mailbox log, and what the log gives back.
 //! * [`relay`]: one shard's whole brain: who gets which message, when it is complete, what is acknowledged.
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod client;
 pub mod directory;
 pub mod relay;
 pub mod security;
