@@ -9,8 +9,8 @@
 //! Nothing here decides who gets which message; that is relay-core's.
 #![deny(unsafe_code)]
 
-pub mod clock;
-pub mod entropy;
+pub mod demo;
+pub mod init;
 pub mod letter;
 pub mod mesh;
 pub mod server;

@@ -1,10 +1,10 @@
 //! The whole relay: the user database, the side thread and one worker thread for each shard, from start to stop.
 
-use crate::clock::Clock;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use crate::side::Side;
 use crate::worker::{Worker, WorkerOptions};
+use client::Clock;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use relay_core::relay::{RelayConfig, ShardId};
 use relay_core::security::{KeyFileError, RelayKeys};
@@ -141,6 +141,15 @@ impl Server {
         }
         tracing::info!(shards, addresses = ?config.listen.sstp, "relay serves");
         Ok(server)
+    }
+
+    /// Checks what [`Server::start`] would check before it opens anything: the addresses and the key file.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn check(config: &Config) -> Result<(), ServerError> {
+        check_addresses(config)?;
+        read_keys(&config.relay.key_file).map(drop)
     }
 
     /// Stops the relay and waits for its end: what has been received is completed, peers are told when to return.

@@ -3,13 +3,12 @@
 //! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs ([`Worker::flush`]): however
 //! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
 
-use crate::clock::Clock;
-use crate::entropy::SystemEntropy;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use crate::side::SideDoor;
 use crate::transport::{Listener, ReadBuffers, Socket};
 use bytes::Bytes;
+use client::{Clock, SystemEntropy};
 use glommio::spawn_local;
 use glommio::timer::sleep;
 use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
