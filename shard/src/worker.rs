@@ -32,8 +32,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const APPEND_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait after an accept that failed, for example for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How often spare segments are looked after.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+/// How often the log is asked whether its segments want looking after.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 
 /// The timer task looks at least so often, since a new deadline may be earlier than the one that it sleeps for.
 const LONGEST_SLEEP: Duration = Duration::from_millis(128);
@@ -548,8 +548,11 @@ impl Worker {
     async fn maintain_log(self: Rc<Self>) {
         loop {
             sleep(MAINTAIN_EVERY).await;
-            if let Err(error) = self.log.maintain().await {
-                tracing::warn!(shard = self.options.shard.0, %error, "the log could not be maintained");
+            while self.log.wants_maintenance() {
+                if let Err(error) = self.log.maintain().await {
+                    tracing::warn!(shard = self.options.shard.0, %error, "the log could not be maintained");
+                    break;
+                }
             }
         }
     }
