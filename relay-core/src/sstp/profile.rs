@@ -16,6 +16,9 @@ pub const PREFIX_BYTES: usize = 3;
 pub const MAX_COMMAND_BYTES: usize = 2055;
 /// Limit of FanoutOpen (seen, 2.2.6) and of SessionStatus with indexes (inferred).
 pub const MAX_LONG_COMMAND_BYTES: usize = 65535;
+/// Limit of Register (ours): a legacy registration carries two ElGamal ciphertexts, two sets of public keys and two RSA
+/// signatures, some 2.4 KB in all (wire-profile 2), which contradicts the inferred 2055.
+pub const MAX_REGISTER_BYTES: usize = 8192;
 /// Payload of one Data command (seen, 3.1.4.6).
 pub const MAX_DATA_BYTES: usize = 2048;
 /// StreamSize Fields of a Message with flag S (seen, 2.2.10.1).

@@ -423,7 +423,7 @@ const LENGTH_LIMITS: [(CommandId, usize, usize); 18] = [
     (CommandId::Attach, 12, 2055),
     (CommandId::AttachResponse, 9, 2055),
     (CommandId::AttachAuthenticate, 9, 2055),
-    (CommandId::Register, 12, 2055),
+    (CommandId::Register, 12, 8192),
     (CommandId::RegisterResponse, 9, 2055),
     (CommandId::Message, 13, 2055),
     (CommandId::Data, 8, 2055),
