@@ -588,6 +588,21 @@ fn unconsumed_bytes_stop_the_relay_and_consumption_resumes_it() {
 }
 
 #[test]
+fn a_relay_that_does_not_hold_is_not_read_until_there_is_room() {
+    let mut script = Script::registered();
+    let session = script.open_to_client();
+    script.deliver(session, pattern(0, 9 << 20), 1);
+    script.run();
+    assert!(!script.client.wants_input());
+    let id = incoming(&script.events)[0];
+    script.client.consumed(id, 2 << 20);
+    assert!(script.client.wants_input());
+    script.client.acknowledge(id);
+    script.run();
+    assert_eq!(script.delivered, [1]);
+}
+
+#[test]
 fn close_carries_the_acknowledgements_and_gives_up_the_rest() {
     let mut script = Script::registered();
     script.acknowledging = false;
