@@ -1,2 +1,128 @@
-//! placeholder
-fn main() {}
+//! relayd: the command line of the relay.
+
+use clap::{Parser, Subcommand};
+use shard::demo;
+use shard::init::init;
+use shard::server::Server;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tuning::{Config, LogFormat};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A store-and-forward relay for SSTP.
+#[derive(Debug, Parser)]
+#[command(name = "relayd", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  relayd demo                                  see a message survive a kill
+  relayd init ~/relay                          make a configuration and keys
+  relayd run --config ~/relay/furrow.toml      serve
+
+Exit codes: 0 ended as asked, 1 failed, 2 the configuration or the command line is wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT; then complete what was received, tell peers when to return, and end.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Send mail to somebody who is offline, kill the relay, start it again, and see all of it arrive.
+    Demo {
+        /// Print the outcome as one JSON object in the last line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a directory with a commented configuration, the relay's keys (mode 0600) and the identity file for its clients.
+    Init {
+        /// The directory; files that are there are not touched.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// The relay's URL, by which clients and other relays name it.
+        #[arg(long, default_value = "grooveDNS://localhost")]
+        url: String,
+    },
+    /// Check a configuration and the key file that it names, without serving.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => with_config(&config, run),
+        Command::Check { config } => with_config(&config, |config| {
+            Server::check(&config)?;
+            println!("the configuration is right");
+            Ok(())
+        }),
+        Command::Init { directory, url } => finish(initialise(&directory, &url)),
+        Command::Demo { json } => finish(demo::run(json)),
+    }
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn with_config(path: &Path, work: impl FnOnce(Config) -> Outcome) -> ExitCode {
+    match Config::load(path) {
+        Ok(config) => finish(work(config)),
+        Err(errors) => {
+            eprintln!("{errors}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn finish(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relayd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Outcome {
+    start_log(&config);
+    // Before any thread is there, so that none of them is hit by a signal meant for the process.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let server = Server::start(&config)?;
+    let signal = signals.forever().next();
+    tracing::info!(signal, "stopping");
+    server.stop()?;
+    Ok(())
+}
+
+fn start_log(config: &Config) {
+    let level = tracing_subscriber::EnvFilter::new(config.log.level.as_str());
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn initialise(directory: &Path, url: &str) -> Outcome {
+    let made = init(directory, &Config::new(url))?;
+    println!("configuration   {}", made.config.display());
+    println!(
+        "private keys    {} (keep a copy; without them clients cannot trust the relay again)",
+        made.keys.display()
+    );
+    println!("for clients     {} (sstp init --relay FILE)", made.identity.display());
+    println!("fingerprint     {}", made.fingerprint);
+    println!("next            relayd run --config {}", made.config.display());
+    Ok(())
+}

@@ -53,10 +53,8 @@ pub(crate) fn encode(
         check(entry).map_err(|reason| StorageError::InvalidEntry { index, reason })?;
         let targets = match entry {
             LogEntry::Part { .. } => SegmentSet::new(),
-            LogEntry::DeleteRecipient { id, first, .. } => {
-                ledger.targets(*id, std::iter::once(first.segment))
-            }
-            LogEntry::Delete { id, parts, .. } => ledger.targets(*id, parts.iter().map(|part| part.segment)),
+            LogEntry::DeleteRecipient { id, first, .. } => ledger.targets(*id, &[*first]),
+            LogEntry::Delete { id, parts, .. } => ledger.targets(*id, parts),
         };
         let header = record::encode_header(entry, &targets, headers);
         let payload: usize = payload_of(entry).iter().map(Bytes::len).sum();

@@ -8,7 +8,14 @@
 use crate::record::SegmentSet;
 use hashbrown::HashMap;
 use relay_core::store::{Family, Position, RecordId};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
+
+/// Segments that a log may take beyond twice its live bytes before any is emptied.
+const SLACK_SEGMENTS: u64 = 4;
+
+/// About what a deletion takes when it is appended again.
+const DELETION_BYTES: u64 = 96;
 
 /// What one segment is still needed for.
 #[derive(Debug)]
@@ -32,6 +39,10 @@ pub(crate) struct Ledger {
     /// Segments that hold copies of a message's parts which do not count (the append failed and was tried
     /// again): its deletion must cover them too.
     ghosts: HashMap<RecordId, SegmentSet>,
+    /// Where parts went that were moved, by every place where they were.
+    moves: HashMap<Position, Position>,
+    /// Recipients that are done with a message which others still wait for.
+    done_recipients: HashMap<RecordId, SmallVec<[u32; 4]>>,
     /// The highest id that the header of the newest segment vouches for.
     vouched_id: Option<RecordId>,
 }
@@ -86,18 +97,62 @@ impl Ledger {
         }
     }
 
-    /// Whether a live part of that length lies there.
+    /// Where the part is now that was once at `position`.
+    pub(crate) fn resolve(&self, mut position: Position) -> Position {
+        while let Some(next) = self.moves.get(&position) {
+            position = *next;
+        }
+        position
+    }
+
+    /// Whether a live part of that length lies there, not counting moves.
     pub(crate) fn is_live(&self, position: Position) -> bool {
         let account = self.accounts.get(&position.segment);
         account.and_then(|account| account.live.get(&position.offset)) == Some(&position.length)
     }
 
-    /// A part no longer counts. Harmless if it did not.
-    pub(crate) fn remove_part(&mut self, position: Position) {
+    /// A part no longer counts, wherever it was moved. Harmless if it did not.
+    pub(crate) fn remove_part(&mut self, mut position: Position) {
+        while let Some(next) = self.moves.remove(&position) {
+            position = next;
+        }
+        self.end_life(position);
+    }
+
+    /// A copy of a live part at `from` was added at `to`, which counts from now on.
+    pub(crate) fn move_part(&mut self, id: RecordId, from: Position, to: Position) {
+        self.end_life(from);
+        self.moves.insert(from, to);
+        self.add_ghost(id, from.segment);
+    }
+
+    fn end_life(&mut self, position: Position) {
         let Some(account) = self.accounts.get_mut(&position.segment) else { return };
         if let Some(length) = account.live.remove(&position.offset) {
             account.live_bytes -= u64::from(length);
         }
+    }
+
+    /// The live parts of a segment, by offset.
+    pub(crate) fn live_parts(&self, segment: u32) -> Vec<Position> {
+        let live = self.accounts.get(&segment).into_iter().flat_map(|account| &account.live);
+        let mut parts: Vec<_> =
+            live.map(|(offset, length)| Position { segment, offset: *offset, length: *length }).collect();
+        parts.sort_unstable_by_key(|part| part.offset);
+        parts
+    }
+
+    /// A recipient is done with a message.
+    pub(crate) fn add_done_recipient(&mut self, id: RecordId, recipient: u32) {
+        let done = self.done_recipients.entry(id).or_default();
+        if !done.contains(&recipient) {
+            done.push(recipient);
+        }
+    }
+
+    /// The recipients that are done with a message.
+    pub(crate) fn done_recipients(&self, id: RecordId) -> impl Iterator<Item = u32> + '_ {
+        self.done_recipients.get(&id).into_iter().flatten().copied()
     }
 
     /// A copy of a part of `id` may lie in the segment that does not count.
@@ -105,10 +160,10 @@ impl Ledger {
         insert(self.ghosts.entry(id).or_default(), number);
     }
 
-    /// The segments whose records a deletion of `id` must make void, given those of its live parts.
-    pub(crate) fn targets(&self, id: RecordId, parts: impl Iterator<Item = u32>) -> SegmentSet {
+    /// The segments whose records a deletion of `id` must make void, given where its parts were appended.
+    pub(crate) fn targets(&self, id: RecordId, parts: &[Position]) -> SegmentSet {
         let mut targets = self.ghosts.get(&id).cloned().unwrap_or_default();
-        parts.for_each(|number| insert(&mut targets, number));
+        parts.iter().for_each(|part| insert(&mut targets, self.resolve(*part).segment));
         targets
     }
 
@@ -124,9 +179,47 @@ impl Ledger {
         }
     }
 
-    /// The message is deleted: its ghosts are covered by that deletion.
-    pub(crate) fn forget_ghosts(&mut self, id: RecordId) {
+    /// The message is deleted, its ghosts included.
+    pub(crate) fn forget_message(&mut self, id: RecordId) {
         self.ghosts.remove(&id);
+        self.done_recipients.remove(&id);
+    }
+
+    /// How many deletions in the segment matter elsewhere.
+    pub(crate) fn deletions(&self, number: u32) -> u64 {
+        self.accounts.get(&number).map_or(0, |account| account.deletions.values().sum())
+    }
+
+    /// All deletions in the segment that matter were appended again.
+    pub(crate) fn clear_deletions(&mut self, number: u32) {
+        if let Some(account) = self.accounts.get_mut(&number) {
+            account.deletions.clear();
+        }
+    }
+
+    /// The family of a segment in use.
+    pub(crate) fn family(&self, number: u32) -> Option<Family> {
+        self.accounts.get(&number).map(|account| account.family)
+    }
+
+    /// The segment that costs least to empty, if the segments that are not `kept` take more than twice their live bytes and
+    /// [`SLACK_SEGMENTS`], and if emptying it costs less than half a segment.
+    pub(crate) fn sparsest(&self, segment_bytes: u64, kept: impl Fn(u32) -> bool) -> Option<u32> {
+        let newest = self.accounts.keys().next_back().copied();
+        let candidates =
+            || self.accounts.iter().filter(|(number, _)| Some(**number) != newest && !kept(**number));
+        let taken = candidates().count() as u64 * segment_bytes;
+        let live: u64 = candidates().map(|(_, account)| account.live_bytes).sum();
+        if taken <= 2 * live + SLACK_SEGMENTS * segment_bytes {
+            return None;
+        }
+        let cost =
+            |account: &Account| account.live_bytes + DELETION_BYTES * account.deletions.values().sum::<u64>();
+        candidates()
+            .map(|(number, account)| (cost(account), *number))
+            .filter(|(cost, _)| (1..segment_bytes / 2).contains(cost))
+            .min()
+            .map(|(_, number)| number)
     }
 
     /// Segments that nothing needs, ascending. Never the newest one, nor one that is `kept`, nor one that alone
@@ -250,9 +343,37 @@ mod tests {
     fn a_deletion_covers_the_segments_of_copies_that_do_not_count() {
         let mut ledger = ledger(3);
         ledger.add_ghost(RecordId(9), 1);
-        assert_eq!(ledger.targets(RecordId(9), [2].into_iter())[..], [1, 2]);
+        assert_eq!(ledger.targets(RecordId(9), &[at(2, 4096)])[..], [1, 2]);
         ledger.retire(1);
-        assert_eq!(ledger.targets(RecordId(9), [2].into_iter())[..], [2]);
+        assert_eq!(ledger.targets(RecordId(9), &[at(2, 4096)])[..], [2]);
+    }
+
+    #[test]
+    fn a_moved_part_is_found_by_every_position_it_had_and_deleted_by_any() {
+        let mut ledger = ledger(4);
+        let (first, second, third) = (at(1, 4096), at(2, 8192), at(3, 4096));
+        ledger.add_part(first);
+        for (from, to) in [(first, second), (second, third)] {
+            ledger.add_part(to);
+            ledger.move_part(RecordId(9), from, to);
+        }
+        assert_eq!((ledger.resolve(first), ledger.resolve(second)), (third, third));
+        assert_eq!((ledger.is_live(second), ledger.is_live(third), ledger.bytes().0), (false, true, 100));
+        assert_eq!(ledger.targets(RecordId(9), &[first])[..], [1, 2, 3]);
+        ledger.remove_part(first);
+        assert_eq!((ledger.resolve(first), ledger.bytes().0), (first, 0));
+    }
+
+    #[test]
+    fn the_sparsest_segment_is_emptied_only_when_the_log_is_too_large() {
+        let mut ledger = ledger(8);
+        (1..8).for_each(|segment| ledger.add_part(at(segment, 4096)));
+        ledger.add_part(at(1, 8192));
+        ledger.add_deletion(2, &[1]);
+        assert_eq!(ledger.sparsest(4096, |_| false), Some(3));
+        assert_eq!(ledger.sparsest(4096, |number| number == 3), Some(4));
+        assert_eq!(ledger.sparsest(4096, |number| number > 4), None, "four segments are no waste");
+        assert_eq!(ledger.sparsest(200, |_| false), None, "nothing is cheap enough");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! `relay-core` to say. It opens no socket, reads no clock and starts no thread.
 #![forbid(unsafe_code)]
 
+mod append;
 mod batch;
 mod directory;
 mod error;
@@ -18,6 +19,7 @@ mod record;
 mod replay;
 mod scan;
 mod segment;
+mod upkeep;
 mod users;
 mod users_format;
 

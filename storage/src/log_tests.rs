@@ -2,10 +2,12 @@
 //! spoils is reported.
 
 use super::*;
+use crate::directory::FREE_SEGMENTS;
 use crate::{Damage, ReplayReport};
+use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
-use relay_core::store::{MessageHead, MessageHeader, Restored};
+use relay_core::store::{LogEntry, MessageHead, MessageHeader, Restored};
 use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -208,8 +210,8 @@ fn a_batch_that_fills_segments_goes_on_in_the_next_and_none_of_them_is_given_up_
         log.append(&[message(3, b"makes the identity segment the older one")]).await.unwrap();
         let batch: Vec<_> = (10..60).map(|id| message(id, &payload(id, 9000))).collect();
         let positions = log.append(&batch).await.unwrap();
-        for (entry, position) in batch.iter().zip(&positions) {
-            assert_eq!(log.read(*position).await.unwrap(), payload(id_of(entry).0, 9000));
+        for (id, position) in (10..60).zip(&positions) {
+            assert_eq!(log.read(*position).await.unwrap(), payload(id, 9000));
         }
         drop(log);
         let (_, replay) = open(&directory, 32 * KIB).await;
@@ -389,9 +391,9 @@ fn what_a_recycled_segment_held_before_is_not_replayed() {
             (1..9).zip(&positions).map(|(id, position)| delete(id * 2, &[*position])).collect();
         log.append(&deletions).await.unwrap();
         log.maintain().await.unwrap();
-        assert_eq!((log.stats().segments, log.stats().free_segments), (1, 1));
+        assert_eq!((log.stats().segments, log.stats().free_segments), (1, 2));
         let reused = log.append(&[message(22, &payload(22, 30_000))]).await.unwrap()[0];
-        assert_eq!((log.stats().segments, log.stats().free_segments), (2, 0));
+        assert_eq!((log.stats().segments, log.stats().free_segments), (2, 1));
         drop(log);
         let path = files(directory.path(), "device").pop().unwrap();
         let bytes = std::fs::read(&path).unwrap();
@@ -405,14 +407,64 @@ fn what_a_recycled_segment_held_before_is_not_replayed() {
 }
 
 #[test]
+fn one_message_that_nobody_collects_does_not_keep_the_segments_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (log, _) = open(&directory, 32 * KIB).await;
+        let stays = log.append(&[message(2, b"nobody comes"), message(4, b"x")]).await.unwrap();
+        log.append(&[delete_recipient(2, stays[0], 1)]).await.unwrap();
+        let mut previous = (4, stays[1]);
+        for id in (6..400).step_by(2) {
+            let batch = [message(id, &payload(id, 3000)), delete(previous.0, &[previous.1])];
+            previous = (id, log.append(&batch).await.unwrap()[0]);
+            while log.wants_maintenance() {
+                log.maintain().await.unwrap();
+            }
+        }
+        let stats = log.stats();
+        assert!(stats.segments <= 7 && stats.emptied_segments > 0, "{stats:?}");
+        assert_eq!(log.read(stays[0]).await.unwrap(), "nobody comes");
+        drop(log);
+        let (log, replay) = open(&directory, 32 * KIB).await;
+        assert_eq!(ids(&replay), [2, previous.0]);
+        assert_eq!(replay.messages[0].pending, [0], "who was done stays done when the message moves");
+        assert_eq!(content(&log, &replay.messages[0]).await, b"nobody comes");
+    });
+}
+
+#[test]
+fn on_a_full_disk_messages_are_refused_but_deletions_still_go_through_and_make_room() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (log, _) = open(&directory, 32 * KIB).await;
+        let mut stored = Vec::new();
+        for id in (2..12).step_by(2) {
+            stored.push((id, log.append(&[message(id, &payload(id, 25_000))]).await.unwrap()[0]));
+        }
+        log.state.borrow_mut().faults.create = true;
+        let refused = log.append(&[message(12, &payload(12, 25_000))]).await.unwrap_err();
+        assert!(matches!(refused, StorageError::NoSpace { .. }), "{refused}");
+        assert_eq!(log.read(stored[0].1).await.unwrap(), payload(2, 25_000));
+        for _ in 0..20 {
+            for (id, position) in &stored {
+                log.append(&[delete(*id, &[*position])]).await.unwrap();
+            }
+        }
+        log.append(&[message(12, &payload(12, 25_000))]).await.unwrap();
+        drop(log);
+        assert_eq!(ids(&open(&directory, 32 * KIB).await.1), [12]);
+    });
+}
+
+#[test]
 fn after_a_failed_sync_the_batch_can_be_tried_again_and_its_deletion_covers_both_copies() {
     let directory = tempfile::tempdir().unwrap();
     run(async {
         let (log, _) = open(&directory, 64 * KIB).await;
         let stays = log.append(&[message(2, b"stays")]).await.unwrap()[0];
-        log.state.borrow_mut().failing_sync = true;
+        log.state.borrow_mut().faults.sync = true;
         assert!(matches!(log.append(&[message(4, b"again")]).await, Err(StorageError::Io { .. })));
-        log.state.borrow_mut().failing_sync = false;
+        log.state.borrow_mut().faults.sync = false;
         let again = log.append(&[message(4, b"again")]).await.unwrap()[0];
         assert!(again.segment != stays.segment);
         assert_eq!(log.read(again).await.unwrap(), "again");

@@ -237,7 +237,7 @@ impl Collector {
     fn finish(mut self, ledger: &mut Ledger) -> Vec<Restored> {
         for id in &self.deleted {
             self.messages.remove(id);
-            ledger.forget_ghosts(*id);
+            ledger.forget_message(*id);
         }
         for deletion in &self.deletions {
             ledger.add_deletion(deletion.holder, &deletion.targets);
@@ -245,7 +245,10 @@ impl Collector {
         let mut restored = Vec::with_capacity(self.messages.len());
         for (id, assembly) in self.messages {
             let gone = self.gone_recipients.remove(&id).unwrap_or_default();
-            restored.extend(assembly.restore(id, &gone));
+            if let Some(message) = assembly.restore(id, &gone) {
+                gone.iter().for_each(|recipient| ledger.add_done_recipient(id, *recipient));
+                restored.push(message);
+            }
         }
         restored.sort_unstable_by_key(|message: &Restored| message.id);
         for message in &restored {

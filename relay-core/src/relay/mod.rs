@@ -442,6 +442,11 @@ impl Relay {
         self.origin.in_flight()
     }
 
+    /// Messages received whole on this shard's connections and not yet completed.
+    pub fn unanswered(&self) -> usize {
+        self.origin.unanswered()
+    }
+
     /// Counters.
     pub fn stats(&self) -> RelayStats {
         self.stats

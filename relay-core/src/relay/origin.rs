@@ -44,6 +44,8 @@ pub(super) struct Origin {
     routes: Slab<RouteSource>,
     next_generation: u32,
     deposits: Slab<Deposit>,
+    /// Of these, messages whose end has arrived.
+    ended: usize,
     /// Payload bytes in flight, all connections together.
     in_flight: u64,
     /// Connections that were stopped, in the order in which they are to be resumed.
@@ -54,6 +56,11 @@ impl Origin {
     /// Messages that are not completed, and their payload bytes in flight.
     pub(super) fn in_flight(&self) -> (usize, u64) {
         (self.deposits.len(), self.in_flight)
+    }
+
+    /// Messages that have been received whole and are not completed.
+    pub(super) fn unanswered(&self) -> usize {
+        self.ended
     }
 }
 
@@ -234,6 +241,7 @@ impl Relay {
         if end.is_some() {
             sender.incoming = None;
             self.origin.deposits[deposit.0 as usize].end = end;
+            self.origin.ended += 1;
         }
         let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
         peer.in_flight += in_flight;
@@ -271,6 +279,7 @@ impl Relay {
             return;
         }
         let deposit = self.origin.deposits.remove(id.0 as usize);
+        self.origin.ended -= usize::from(deposit.end.is_some());
         if let Some(end) = deposit.end
             && let Some(peer) = self.live_peer(deposit.connection)
         {

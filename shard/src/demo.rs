@@ -1,0 +1,328 @@
+//! The demonstration: mail for somebody who is offline survives the death of the relay.
+//!
+//! A relay with two shards runs as a child process in a temporary directory; Alice (modern security profile) sends Bob (legacy
+//! profile), who is offline, bodies of every interesting size; the relay is killed, started again, and Bob collects. Every byte
+//! is compared.
+
+use crate::init::{InitError, init};
+use bytes::Bytes;
+use client::{
+    Body, BodyError, BodySource, Client, ClientProfile, Config as ClientConfig, Message, NotReady, Read,
+    Received, Register, RegistrationError, RelayIdentity, RelayIdentityError, SecurityProfile, SendError,
+    UrlsTooLong,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tuning::Config;
+
+/// The bodies that are sent: nothing, a byte, one Data command, one byte more, many, very many.
+const SIZES: [u64; 6] = [0, 1, 2048, 2049, 1 << 20, 64 << 20];
+/// No step takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long Bob waits for mail that he does not expect.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// What the demonstration found; the last line of `--json`.
+#[derive(Debug, Default, Serialize)]
+pub struct Outcome {
+    /// Messages that the relay acknowledged to Alice.
+    pub sent: usize,
+    /// Of these, messages that Bob got whole.
+    pub received: usize,
+    /// Of these, messages that Bob did not get.
+    pub lost: usize,
+    /// Messages that Bob got more than once.
+    pub duplicates: usize,
+    /// Bodies that were not what was sent.
+    pub damaged: usize,
+    /// Payload bytes that Bob got.
+    pub bytes: u64,
+    /// From the start of the second relay to its first answer, in milliseconds.
+    pub restart_ms: u64,
+    /// The relay's exit code on SIGTERM.
+    pub exit_code: Option<i32>,
+    /// Whether everything arrived, once or more, and the relay ended as asked.
+    pub ok: bool,
+}
+
+/// Why the demonstration could not be carried through.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DemoError {
+    /// A file, process or socket.
+    #[error("{what}: {error}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The relay's files.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The identity file.
+    #[error(transparent)]
+    Identity(#[from] RelayIdentityError),
+    /// A client could not be made.
+    #[error(transparent)]
+    Urls(#[from] UrlsTooLong),
+    /// A client did not come to be ready.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// A registration was refused.
+    #[error("registration: {0}")]
+    Registration(#[from] RegistrationError),
+    /// A message was not acknowledged.
+    #[error("sending: {0}")]
+    Send(#[from] SendError),
+    /// Something took more than a minute.
+    #[error("{0} took longer than {PATIENCE:?}")]
+    TooSlow(&'static str),
+    /// The demonstration ran, and its outcome is bad.
+    #[error("not everything arrived")]
+    Failed,
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> DemoError {
+    move |error| DemoError::System { what, error }
+}
+
+/// Runs the demonstration and prints what happens.
+///
+/// # Errors
+/// [`DemoError`] if it could not be carried through, or not everything arrived.
+pub fn run(json: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(demonstrate(json))?;
+    if json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        println!(
+            "\n{} sent, {} received, {} lost, {} duplicates, {} damaged: {}",
+            outcome.sent,
+            outcome.received,
+            outcome.lost,
+            outcome.duplicates,
+            outcome.damaged,
+            if outcome.ok { "all is well" } else { "NOT WELL" }
+        );
+    }
+    if outcome.ok { Ok(()) } else { Err(Box::new(DemoError::Failed)) }
+}
+
+async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
+    let say = Narrator { start: Instant::now(), json };
+    let directory = tempfile::tempdir().map_err(system("temporary directory"))?;
+    let mut config = Config::new("grooveDNS://demo.localhost");
+    config.listen.sstp = vec![free_address().map_err(system("free port"))?];
+    config.shards.count = 2;
+    config.shards.pin = false;
+    config.log.level = tuning::LogLevel::Warn;
+    let made = init(directory.path(), &config)?;
+    let relay_identity = RelayIdentity::load(&made.identity)?;
+
+    let mut relay = RelayProcess::start(&made.config)?;
+    let alice = Person::new(relay_identity.clone(), SecurityProfile::Modern)?;
+    let mut bob = Person::new(relay_identity, SecurityProfile::Legacy)?;
+    alice.register().await?;
+    bob.register().await?;
+    say.step("a relay with two shards runs; Alice (modern) and Bob (legacy) have registered");
+    bob.leave().await;
+    say.step("Bob has left");
+
+    let mut outcome = Outcome::default();
+    for (number, size) in SIZES.into_iter().enumerate() {
+        let began = Instant::now();
+        let mut message = Message::to(bob.profile.identities[0].clone());
+        if number % 2 == 1 {
+            message = message.device(bob.profile.device_url.clone());
+        }
+        let body = Body::source(Pattern { number: number as u64, length: size });
+        let message = message.body(body).user_ref(number.to_string());
+        let delivery = in_time("acknowledging a message", alice.client.send(message)).await??;
+        in_time("acknowledging a message", delivery).await??;
+        outcome.sent += 1;
+        let target = if number % 2 == 1 { "device" } else { "identity" };
+        say.step(&format!(
+            "Alice to Bob's {target}: {size} bytes, on the disk after {:.1?}",
+            began.elapsed()
+        ));
+    }
+
+    relay.kill()?;
+    say.step("the relay was killed (SIGKILL)");
+    let began = Instant::now();
+    relay = RelayProcess::start(&made.config)?;
+    bob.come_back().await?;
+    outcome.restart_ms = began.elapsed().as_millis() as u64;
+    say.step(&format!("the relay runs again and Bob is back, after {:.1?}", began.elapsed()));
+
+    collect(&bob, &mut outcome, &say).await;
+    bob.leave().await;
+    alice.leave().await;
+    let status = relay.terminate().await?;
+    outcome.exit_code = status.code();
+    say.step(&format!("the relay was asked to end (SIGTERM): {status}"));
+    outcome.lost = outcome.sent - outcome.received;
+    outcome.ok = outcome.lost == 0 && outcome.damaged == 0 && status.success();
+    Ok(outcome)
+}
+
+/// Receives until everything is here, and then a little longer, to see duplicates.
+async fn collect(bob: &Person, outcome: &mut Outcome, say: &Narrator) {
+    let mut incoming = bob.client.incoming();
+    let mut seen = [false; SIZES.len()];
+    loop {
+        let wait = if seen.iter().all(|seen| *seen) { QUIET } else { PATIENCE };
+        let Ok(Some(mut received)) = tokio::time::timeout(wait, incoming.recv()).await else { return };
+        let began = Instant::now();
+        let Some(number) = received.user_ref().parse::<usize>().ok().filter(|&number| number < SIZES.len())
+        else {
+            outcome.damaged += 1;
+            continue;
+        };
+        let pattern = Pattern { number: number as u64, length: SIZES[number] };
+        match pattern.compare(&mut received).await {
+            Ok(true) if seen[number] => outcome.duplicates += 1,
+            Ok(true) => {
+                seen[number] = true;
+                outcome.received += 1;
+                outcome.bytes += pattern.length;
+                let length = pattern.length;
+                say.step(&format!("Bob has {length} bytes, every one as sent, in {:.1?}", began.elapsed()));
+            }
+            Ok(false) => outcome.damaged += 1,
+            // The connection was lost in the middle: it comes again.
+            Err(_) => continue,
+        }
+        received.acknowledge();
+    }
+}
+
+/// Somebody with a client.
+struct Person {
+    profile: ClientProfile,
+    client: Client,
+}
+
+impl Person {
+    fn new(relay: RelayIdentity, profile: SecurityProfile) -> Result<Self, DemoError> {
+        let profile = ClientProfile::generate_in(relay, profile);
+        let client = Client::connect(ClientConfig::new(profile.clone()))?;
+        Ok(Self { profile, client })
+    }
+
+    async fn register(&self) -> Result<(), DemoError> {
+        let register = Register::new().identity(self.profile.identities[0].clone());
+        Ok(in_time("registering", self.client.register(register)).await??)
+    }
+
+    async fn leave(&self) {
+        self.client.close().await;
+    }
+
+    async fn come_back(&mut self) -> Result<(), DemoError> {
+        self.client = Client::connect(ClientConfig::new(self.profile.clone()))?;
+        Ok(in_time("connecting", self.client.ready()).await??)
+    }
+}
+
+async fn in_time<T>(what: &'static str, work: impl Future<Output = T>) -> Result<T, DemoError> {
+    tokio::time::timeout(PATIENCE, work).await.map_err(|_| DemoError::TooSlow(what))
+}
+
+/// A relay that runs as a child process, and dies with this value.
+struct RelayProcess(Child);
+
+impl RelayProcess {
+    fn start(config: &Path) -> Result<Self, DemoError> {
+        let program = std::env::current_exe().map_err(system("own program"))?;
+        let mut command = Command::new(program);
+        command.args(["run", "--config"]).arg(config).stdin(Stdio::null());
+        command.spawn().map(Self).map_err(system("starting the relay"))
+    }
+
+    fn kill(&mut self) -> Result<(), DemoError> {
+        self.0.kill().and_then(|()| self.0.wait()).map(drop).map_err(system("killing the relay"))
+    }
+
+    async fn terminate(mut self) -> Result<ExitStatus, DemoError> {
+        kill_process(Pid::from_child(&self.0), Signal::TERM)
+            .map_err(|error| DemoError::System { what: "signalling the relay", error: error.into() })?;
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Some(status) = self.0.try_wait().map_err(system("waiting for the relay"))? {
+                return Ok(status);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(DemoError::TooSlow("ending the relay"))
+    }
+}
+
+impl Drop for RelayProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A body whose every byte follows from the message's number and the byte's place.
+#[derive(Clone, Copy)]
+struct Pattern {
+    number: u64,
+    length: u64,
+}
+
+impl Pattern {
+    fn byte(&self, place: u64) -> u8 {
+        let mixed = (place ^ self.number << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 56) as u8
+    }
+
+    /// Reads a body to its end and tells whether it is this one.
+    async fn compare(&self, received: &mut Received) -> Result<bool, BodyError> {
+        let mut place = 0;
+        let mut same = true;
+        while let Some(chunk) = received.body().chunk().await? {
+            same &= chunk.iter().zip(place..).all(|(&byte, place)| byte == self.byte(place));
+            place += chunk.len() as u64;
+        }
+        Ok(same && place == self.length)
+    }
+}
+
+impl BodySource for Pattern {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read(&self, offset: u64, max: usize) -> Read<'_> {
+        let end = self.length.min(offset + max as u64);
+        let bytes: Bytes = (offset..end).map(|place| self.byte(place)).collect();
+        Box::pin(std::future::ready(Ok(bytes)))
+    }
+}
+
+struct Narrator {
+    start: Instant,
+    json: bool,
+}
+
+impl Narrator {
+    fn step(&self, what: &str) {
+        let line = format!("{:>8.3} s  {what}", self.start.elapsed().as_secs_f64());
+        if self.json { eprintln!("{line}") } else { println!("{line}") }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}

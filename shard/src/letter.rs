@@ -1,0 +1,31 @@
+//! What reaches a shard from another thread.
+
+use bytes::Bytes;
+use relay_core::relay::{ConnectionId, MeshItem, Registered};
+use relay_core::sstp::SessionId;
+use std::os::fd::OwnedFd;
+
+/// One thing that reaches a shard from another thread.
+#[derive(Debug)]
+pub enum Letter {
+    /// From the relay of another shard.
+    Mesh(MeshItem),
+    /// A connection whose home is the receiving shard, with what was received on it.
+    HandOff {
+        /// The socket.
+        socket: OwnedFd,
+        /// What was received.
+        bytes: Bytes,
+    },
+    /// The side thread has judged a registration.
+    Registered {
+        /// The connection.
+        connection: ConnectionId,
+        /// EventId.
+        event: SessionId,
+        /// The verdict.
+        outcome: Registered,
+    },
+    /// Shut down.
+    Stop,
+}

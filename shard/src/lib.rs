@@ -1,0 +1,19 @@
+//! The thread-per-core runtime of the relay: it gives [`relay_core::relay::Relay`] sockets, a disk, a clock and neighbours.
+//!
+//! * [`server`]: starting and stopping the whole relay.
+//! * [`worker`]: one shard, an executor on one core with its relay, its log and its tasks.
+//! * [`transport`]: everything that touches glommio's sockets.
+//! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
+//! * [`side`]: the side thread, for what shards must not wait for.
+//!
+//! Nothing here decides who gets which message; that is relay-core's.
+#![deny(unsafe_code)]
+
+pub mod demo;
+pub mod init;
+pub mod letter;
+pub mod mesh;
+pub mod server;
+pub mod side;
+pub mod transport;
+pub mod worker;

@@ -1,0 +1,279 @@
+//! The whole relay: the user database, the side thread and one worker thread for each shard, from start to stop.
+
+use crate::letter::Letter;
+use crate::mesh::{Mesh, Sender};
+use crate::side::Side;
+use crate::worker::{Worker, WorkerOptions};
+use client::Clock;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use relay_core::relay::{RelayConfig, ShardId};
+use relay_core::security::{KeyFileError, RelayKeys};
+use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
+use relay_core::sstp::text::Text;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use storage::{StorageError, UserDatabase};
+use tuning::{Config, Deposit, Registration};
+use zeroize::Zeroizing;
+
+/// Why a relay does not start, or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// An address that others can reach.
+    #[error(
+        "listen.sstp: {0} can be reached from other machines. This version bounds neither the work nor the connections \
+         that a stranger can cause, so it listens on loopback only: use 127.0.0.1 or [::1]"
+    )]
+    NotLoopback(SocketAddr),
+    /// The key file cannot be read.
+    #[error("{}: {error}. `relayd init DIR` makes a key file", .path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The key file is readable by others.
+    #[error("{}: others may read this key file (mode {mode:o}). Say: chmod 600 {}", .path.display(), .path.display())]
+    KeyFileMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The key file holds no keys.
+    #[error("{}: {error}", .path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: KeyFileError,
+    },
+    /// A folder cannot be made.
+    #[error("{}: {error}", .path.display())]
+    Directory {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The user database or a log.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A thread, ring or socket.
+    #[error("{what}: {error}")]
+    System {
+        /// What was asked for.
+        what: String,
+        /// What the system said.
+        error: String,
+    },
+    /// A shard died.
+    #[error("shard {0} panicked")]
+    ShardPanicked(u16),
+}
+
+/// A relay that serves.
+pub struct Server {
+    mesh: Arc<Mesh<Letter>>,
+    shards: Vec<ExecutorJoinHandle<Result<(), ServerError>>>,
+    side: Side,
+}
+
+impl Server {
+    /// Starts a relay: replays its mail, and returns once every shard listens.
+    ///
+    /// # Errors
+    /// [`ServerError`]; what was started is stopped again.
+    pub fn start(config: &Config) -> Result<Server, ServerError> {
+        check_addresses(config)?;
+        let keys = read_keys(&config.relay.key_file)?;
+        let data = &config.relay.data_dir;
+        make_directory(data)?;
+        let users = UserDatabase::open(data.join("users"))?;
+        let cores = cores(config);
+        let shards = cores.len() as u16;
+        let relay = Arc::new(relay_config(config, shards));
+        let mesh = Mesh::new(shards, config.limits.mesh_queue_items);
+        let required = config.security.registration == Registration::PreAuthenticated;
+        let (side, door) = Side::start(mesh.clone(), users.clone(), keys, required)
+            .map_err(|error| ServerError::System { what: "side thread".into(), error: error.to_string() })?;
+        let (report, reports) = mpsc::channel();
+        let mut server = Server { mesh: mesh.clone(), shards: Vec::new(), side };
+        let clock = Clock::start();
+        let mut gates = Vec::new();
+        for (index, core) in (0..shards).zip(cores) {
+            let (gate, opened) = mpsc::channel();
+            let options = WorkerOptions {
+                shard: ShardId(index),
+                relay: relay.clone(),
+                log_directory: data.join(format!("shard-{index:04}")),
+                segment_bytes: config.storage.segment_bytes,
+                batch_bytes: config.storage.batch_bytes,
+                commit_delay: config.storage.commit_delay,
+                listen: config.listen.sstp.clone(),
+                backlog: config.listen.backlog,
+                shutdown_grace: config.timers.shutdown_grace,
+                users: users.clone(),
+                mesh: mesh.clone(),
+                side: door.clone(),
+                clock,
+            };
+            server.shards.push(spawn_shard(core, options, report.clone(), opened)?);
+            gates.push(gate);
+        }
+        drop((report, door));
+        // Nobody listens before everybody has restored its mail, and nobody serves before everybody listens.
+        for _stage in ["restored", "listening"] {
+            let ready = (0..shards).filter(|_| reports.recv().is_ok()).count();
+            if ready < usize::from(shards) {
+                drop(gates);
+                return Err(server.stop().err().unwrap_or(ServerError::ShardPanicked(0)));
+            }
+            for gate in &gates {
+                // A shard that is gone by now is found when it is joined.
+                let _ = gate.send(());
+            }
+        }
+        tracing::info!(shards, addresses = ?config.listen.sstp, "relay serves");
+        Ok(server)
+    }
+
+    /// Checks what [`Server::start`] would check before it opens anything: the addresses and the key file.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn check(config: &Config) -> Result<(), ServerError> {
+        check_addresses(config)?;
+        read_keys(&config.relay.key_file).map(drop)
+    }
+
+    /// Stops the relay and waits for its end: what has been received is completed, peers are told when to return.
+    ///
+    /// # Errors
+    /// What a shard died of, if one did.
+    pub fn stop(self) -> Result<(), ServerError> {
+        for shard in (0..self.mesh.shards()).map(ShardId) {
+            if self.mesh.push(Sender::Side, shard, Letter::Stop).is_err() {
+                tracing::error!(shard = shard.0, "the shard reads no letters");
+            }
+            self.mesh.ring(shard);
+        }
+        let mut result = Ok(());
+        for (index, shard) in self.shards.into_iter().enumerate() {
+            let ended = shard.join().unwrap_or(Err(ServerError::ShardPanicked(index as u16)));
+            result = result.and(ended);
+        }
+        self.side.join();
+        result
+    }
+}
+
+fn spawn_shard(
+    core: Option<usize>,
+    options: WorkerOptions,
+    report: mpsc::Sender<()>,
+    gate: mpsc::Receiver<()>,
+) -> Result<ExecutorJoinHandle<Result<(), ServerError>>, ServerError> {
+    let name = format!("shard-{}", options.shard.0);
+    let what = name.clone();
+    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(&name)
+        .spawn(move || run_shard(options, report, gate))
+        .map_err(|error| ServerError::System { what, error: error.to_string() })
+}
+
+/// Restores, listens and serves; says so after the first two, and goes on when the gate opens. A gate that is gone means that
+/// another shard has failed.
+async fn run_shard(
+    options: WorkerOptions,
+    report: mpsc::Sender<()>,
+    gate: mpsc::Receiver<()>,
+) -> Result<(), ServerError> {
+    let worker = Worker::open(options).await?;
+    // Nothing else runs on this executor yet, so its thread may block.
+    if report.send(()).is_err() || gate.recv().is_err() {
+        return Ok(());
+    }
+    let listeners = worker.listen().map_err(|(address, error)| ServerError::System {
+        what: format!("listening on {address}"),
+        error: error.to_string(),
+    })?;
+    if report.send(()).is_err() || gate.recv().is_err() {
+        return Ok(());
+    }
+    drop(report);
+    worker.serve(listeners).await;
+    Ok(())
+}
+
+/// The core of each shard; `None` if shards are not bound.
+fn cores(config: &Config) -> Vec<Option<usize>> {
+    let usable = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = match (config.shards.cores.as_slice(), config.shards.count) {
+        ([], 0) => (0..usable).collect(),
+        ([], count) => (0..count).map(|shard| shard % usable).collect(),
+        (listed, _) => listed.to_vec(),
+    };
+    cores.into_iter().map(|core| config.shards.pin.then_some(core)).collect()
+}
+
+/// Until the work and connections of strangers are bounded, strangers are kept out altogether.
+fn check_addresses(config: &Config) -> Result<(), ServerError> {
+    let foreign = config.listen.sstp.iter().find(|address| !address.ip().is_loopback());
+    foreign.map_or(Ok(()), |&address| Err(ServerError::NotLoopback(address)))
+}
+
+fn read_keys(path: &Path) -> Result<RelayKeys, ServerError> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |error| ServerError::KeyFile { path: path.to_owned(), error };
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(ServerError::KeyFileMode { path: path.to_owned(), mode });
+    }
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(failed)?);
+    RelayKeys::decode(&bytes).map_err(|error| ServerError::Keys { path: path.to_owned(), error })
+}
+
+fn make_directory(path: &Path) -> Result<(), ServerError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| ServerError::Directory { path: path.to_owned(), error })
+}
+
+/// The relay's limits and rules as the configuration gives them.
+pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
+    let text =
+        |text: &str| Text::new(text.as_bytes().to_vec()).expect("the configuration is checked to be ASCII");
+    let urls = config.relay.url.iter().map(|url| text(url)).collect();
+    let mut connection = ConnectionConfig::new(Endpoint::Relay, urls, text(&config.relay.product_version));
+    connection.max_sessions = config.limits.sessions_per_connection;
+    connection.max_message_bytes = config.limits.message_bytes;
+    connection.max_held_bytes = config.limits.connection_in_flight_bytes as usize;
+    connection.connect_deadline = config.timers.connect;
+    connection.authenticate_deadline = config.timers.authenticate;
+    connection.acknowledge_delay = config.timers.acknowledge;
+    connection.keep_alive = config.timers.keep_alive;
+    connection.idle_deadline = config.timers.idle;
+    RelayConfig {
+        max_connections: config.limits.connections_per_shard,
+        max_connections_per_device: config.limits.connections_per_device,
+        max_fanout_recipients: config.limits.fanout_recipients,
+        connection_in_flight_bytes: config.limits.connection_in_flight_bytes,
+        shard_in_flight_bytes: config.limits.shard_in_flight_bytes,
+        connection_output_bytes: config.limits.connection_output_bytes as usize,
+        mesh_queue_items: config.limits.mesh_queue_items,
+        deposit_by_anyone: config.mail.deposit == Deposit::Anyone,
+        lifetime: config.mail.lifetime,
+        quota_per_identity: config.mail.quota_per_identity,
+        quota_per_device: config.mail.quota_per_device,
+        retry_time: config.timers.retry_time,
+        return_time: config.timers.return_time,
+        ..RelayConfig::new(Arc::new(connection), shards)
+    }
+}

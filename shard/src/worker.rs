@@ -1,0 +1,635 @@
+//! One shard: its relay, its log, its sockets and the tasks that carry between them, all on one executor.
+//!
+//! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs ([`Worker::flush`]): however
+//! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
+
+use crate::letter::Letter;
+use crate::mesh::{Mesh, Sender};
+use crate::side::SideDoor;
+use crate::transport::{Listener, ReadBuffers, Socket};
+use bytes::Bytes;
+use client::{Clock, SystemEntropy};
+use glommio::spawn_local;
+use glommio::timer::sleep;
+use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
+use relay_core::store::{LogEntry, Position};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use storage::{LogOptions, MailboxLog, StorageError, UserDatabase};
+
+/// Letters taken from one queue before the next one has its turn.
+const LETTERS_A_TURN: usize = 512;
+/// How long a closed connection is read to its end, so that our last words are not lost to a reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long to wait before a failed batch is written again.
+const APPEND_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait after an accept that failed, for example for want of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How often the log is asked whether its segments want looking after.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
+
+/// The timer task looks at least so often, since a new deadline may be earlier than the one that it sleeps for.
+const LONGEST_SLEEP: Duration = Duration::from_millis(128);
+
+/// What a shard needs to start.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The relay's limits and rules.
+    pub relay: Arc<RelayConfig>,
+    /// The folder of its log.
+    pub log_directory: PathBuf,
+    /// Size of its segments.
+    pub segment_bytes: u64,
+    /// Payload bytes of one batch.
+    pub batch_bytes: u64,
+    /// How long a batch waits for recipients that are online to acknowledge first.
+    pub commit_delay: Duration,
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// Connections that may wait to be accepted.
+    pub backlog: usize,
+    /// How long a shutdown may take.
+    pub shutdown_grace: Duration,
+    /// The users.
+    pub users: UserDatabase,
+    /// The way to the other shards.
+    pub mesh: Arc<Mesh<Letter>>,
+    /// The way to the side thread.
+    pub side: SideDoor,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A shard that has replayed its log and is ready to listen.
+pub struct Worker {
+    options: WorkerOptions,
+    relay: RefCell<Relay>,
+    log: MailboxLog,
+    /// By the index of their ConnectionId.
+    sockets: RefCell<Vec<Option<Rc<Carrier>>>>,
+    buffers: RefCell<ReadBuffers>,
+    flush: Signal,
+    append: Signal,
+    touched: RefCell<Vec<ConnectionId>>,
+    stopping: Cell<bool>,
+    stopped: Signal,
+}
+
+/// What carries one connection.
+struct Carrier {
+    id: ConnectionId,
+    socket: Socket,
+    /// Its reader waits here: for bytes, for leave to read, or for the end.
+    reader: Cell<Option<Waker>>,
+    /// Set once the relay knows the connection no more.
+    fate: Cell<Fate>,
+    /// A writer waits for the kernel to take bytes.
+    blocked: Cell<bool>,
+}
+
+/// What a connection's reader is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Read.
+    Live,
+    /// The connection has ended: read to its end and close.
+    Linger,
+    /// The socket is another's, or broken: touch it no more.
+    Drop,
+}
+
+impl Carrier {
+    fn wake_reader(&self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A condition on which one task of the executor waits.
+#[derive(Default)]
+struct Signal {
+    raised: Cell<bool>,
+    waiter: Cell<Option<Waker>>,
+}
+
+impl Signal {
+    fn raise(&self) {
+        if !self.raised.replace(true)
+            && let Some(waker) = self.waiter.take()
+        {
+            waker.wake();
+        }
+    }
+
+    async fn wait(&self) {
+        poll_fn(|context| {
+            if self.raised.replace(false) {
+                return Poll::Ready(());
+            }
+            self.waiter.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Worker {
+    /// Opens the shard's log and restores its mail.
+    ///
+    /// # Errors
+    /// The log cannot be opened; the error says what to do.
+    pub async fn open(options: WorkerOptions) -> Result<Rc<Self>, StorageError> {
+        let log_options = LogOptions {
+            directory: options.log_directory.clone(),
+            segment_bytes: options.segment_bytes,
+            shard: u32::from(options.shard.0),
+            shards: u32::from(options.relay.shards),
+        };
+        let (log, replay) = MailboxLog::open(log_options).await?;
+        for damage in &replay.report.damaged {
+            tracing::error!(shard = options.shard.0, "the log is damaged: {damage:?}");
+        }
+        let mut relay = Relay::new(
+            options.shard,
+            options.relay.clone(),
+            Box::new(options.users.clone()),
+            Box::new(SystemEntropy::default()),
+            options.clock.now(),
+            replay.highest_id.0 + 1,
+        );
+        let messages = replay.messages.len();
+        for message in replay.messages {
+            relay.restore(message);
+        }
+        tracing::info!(shard = options.shard.0, messages, segments = replay.report.segments, "mail restored");
+        Ok(Rc::new(Self {
+            options,
+            relay: RefCell::new(relay),
+            log,
+            sockets: RefCell::new(Vec::new()),
+            buffers: RefCell::default(),
+            flush: Signal::default(),
+            append: Signal::default(),
+            touched: RefCell::default(),
+            stopping: Cell::new(false),
+            stopped: Signal::default(),
+        }))
+    }
+
+    /// Binds the addresses to listen on.
+    ///
+    /// # Errors
+    /// What the system says of an address.
+    pub fn listen(&self) -> Result<Vec<Listener>, (SocketAddr, std::io::Error)> {
+        let bind = |&address: &SocketAddr| {
+            Listener::bind(address, self.options.backlog).map_err(|error| (address, error))
+        };
+        self.options.listen.iter().map(bind).collect()
+    }
+
+    /// Serves until [`Letter::Stop`] comes, and shuts down: what has been received is completed, every peer is told when to
+    /// return, and everything is closed.
+    pub async fn serve(self: Rc<Self>, listeners: Vec<Listener>) {
+        let mut tasks: Vec<_> =
+            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        let accepting = tasks.len();
+        tasks.push(spawn_local(self.clone().flush_when_needed()));
+        tasks.push(spawn_local(self.clone().append_batches()));
+        tasks.push(spawn_local(self.clone().read_letters()));
+        tasks.push(spawn_local(self.clone().keep_time()));
+        tasks.push(spawn_local(self.clone().maintain_log()));
+        self.stopped.wait().await;
+        for task in tasks.drain(..accepting) {
+            task.cancel().await;
+        }
+        self.shut_down().await;
+        for task in tasks {
+            task.cancel().await;
+        }
+        let sockets = std::mem::take(&mut *self.sockets.borrow_mut());
+        for carrier in sockets.into_iter().flatten() {
+            carrier.fate.set(Fate::Drop);
+            carrier.wake_reader();
+        }
+    }
+
+    async fn shut_down(&self) {
+        let start = self.now();
+        let in_time = || self.now().since(start) < self.options.shutdown_grace;
+        self.relay.borrow_mut().drain(start);
+        self.append.raise();
+        while in_time() && !self.is_quiet() {
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.relay.borrow_mut().close_all(self.now());
+        self.after_input();
+        while in_time() && self.relay.borrow().connections() > 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+        let relay = self.relay.borrow();
+        tracing::info!(shard = self.options.shard.0, connections = relay.connections(), "shard stopped");
+    }
+
+    fn is_quiet(&self) -> bool {
+        let relay = self.relay.borrow();
+        relay.is_settled() && relay.unanswered() == 0
+    }
+
+    fn now(&self) -> relay_core::time::Timestamp {
+        self.options.clock.now()
+    }
+
+    /// To be called after every input to the relay.
+    fn after_input(&self) {
+        self.flush.raise();
+        if self.relay.borrow().has_appends() {
+            self.append.raise();
+        }
+    }
+
+    // Connections.
+
+    async fn accept(self: Rc<Self>, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(socket) => self.add_connection(socket, None),
+                Err(error) => {
+                    tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn add_connection(self: &Rc<Self>, socket: Socket, handed_over: Option<Bytes>) {
+        let id = self.relay.borrow_mut().connected(self.now(), handed_over);
+        let carrier = Rc::new(Carrier {
+            id,
+            socket,
+            reader: Cell::new(None),
+            fate: Cell::new(Fate::Live),
+            blocked: Cell::new(false),
+        });
+        let mut sockets = self.sockets.borrow_mut();
+        if sockets.len() <= id.index() {
+            sockets.resize(id.index() + 1, None);
+        }
+        sockets[id.index()] = Some(carrier.clone());
+        drop(sockets);
+        self.after_input();
+        spawn_local(self.clone().read_connection(carrier)).detach();
+    }
+
+    fn carrier(&self, id: ConnectionId) -> Option<Rc<Carrier>> {
+        let sockets = self.sockets.borrow();
+        sockets.get(id.index())?.as_ref().filter(|carrier| carrier.id == id).cloned()
+    }
+
+    /// Takes a connection out of the table; its reader then sees it off.
+    fn forget(&self, carrier: &Carrier, fate: Fate) {
+        carrier.fate.set(fate);
+        carrier.wake_reader();
+        let mut sockets = self.sockets.borrow_mut();
+        if let Some(entry) = sockets.get_mut(carrier.id.index())
+            && entry.as_ref().is_some_and(|found| found.id == carrier.id)
+        {
+            *entry = None;
+        }
+    }
+
+    async fn read_connection(self: Rc<Self>, carrier: Rc<Carrier>) {
+        loop {
+            let received = poll_fn(|context| {
+                if carrier.fate.get() != Fate::Live {
+                    return Poll::Ready(None);
+                }
+                carrier.reader.set(Some(context.waker().clone()));
+                if !self.relay.borrow_mut().wants_read(carrier.id) {
+                    return Poll::Pending;
+                }
+                carrier.socket.poll_receive(context, &self.buffers).map(Some)
+            })
+            .await;
+            match received {
+                None if carrier.fate.get() == Fate::Linger => return linger(&carrier, &self.buffers).await,
+                None => return,
+                Some(Ok(bytes)) if !bytes.is_empty() => {
+                    self.relay.borrow_mut().received(self.now(), carrier.id, bytes);
+                    self.after_input();
+                }
+                Some(_) => {
+                    self.relay.borrow_mut().disconnected(self.now(), carrier.id);
+                    self.forget(&carrier, Fate::Drop);
+                    self.after_input();
+                    return;
+                }
+            }
+            // Everybody who is ready reads once before anybody reads again, and then all output goes out.
+            futures_lite::future::yield_now().await;
+        }
+    }
+
+    // Outputs.
+
+    async fn flush_when_needed(self: Rc<Self>) {
+        loop {
+            self.flush.wait().await;
+            self.flush();
+            futures_lite::future::yield_now().await;
+        }
+    }
+
+    /// One pass over everything that the relay has to say.
+    fn flush(self: &Rc<Self>) {
+        self.perform_actions();
+        let mut touched = self.touched.take();
+        self.relay.borrow_mut().take_touched(&mut touched);
+        for id in touched.drain(..) {
+            if let Some(carrier) = self.carrier(id) {
+                self.send(&carrier);
+            }
+        }
+        self.touched.replace(touched);
+        self.post_letters();
+        self.perform_actions();
+        if self.relay.borrow().has_appends() {
+            self.append.raise();
+        }
+    }
+
+    /// Sends a connection's output as far as the kernel takes it; a writer waits for the rest.
+    fn send(self: &Rc<Self>, carrier: &Rc<Carrier>) {
+        if carrier.blocked.get() {
+            return;
+        }
+        let sent = {
+            let mut relay = self.relay.borrow_mut();
+            let now = self.now();
+            loop {
+                let Some(output) = relay.prepare_output(now, carrier.id) else { return };
+                if output.is_empty() {
+                    break Ok(true);
+                }
+                match carrier.socket.send(output) {
+                    Ok(true) => relay.sent(now, carrier.id),
+                    other => break other,
+                }
+            }
+        };
+        match sent {
+            Ok(true) => self.finish_if_ended(carrier),
+            Ok(false) => {
+                carrier.blocked.set(true);
+                spawn_local(self.clone().write_when_possible(carrier.clone())).detach();
+            }
+            Err(_) => {
+                self.relay.borrow_mut().disconnected(self.now(), carrier.id);
+                self.forget(carrier, Fate::Drop);
+                self.after_input();
+            }
+        }
+    }
+
+    async fn write_when_possible(self: Rc<Self>, carrier: Rc<Carrier>) {
+        let written = poll_fn(|context| {
+            let mut relay = self.relay.borrow_mut();
+            match relay.prepare_output(self.now(), carrier.id) {
+                Some(output) => carrier.socket.poll_writable(context, output),
+                None => Poll::Ready(Ok(())),
+            }
+        })
+        .await;
+        carrier.blocked.set(false);
+        if written.is_ok() {
+            self.relay.borrow_mut().sent(self.now(), carrier.id);
+        }
+        // A broken connection shows itself again in `send`.
+        self.send(&carrier);
+        self.after_input();
+    }
+
+    fn finish_if_ended(&self, carrier: &Carrier) {
+        let mut relay = self.relay.borrow_mut();
+        if relay.is_finished(carrier.id) {
+            relay.disconnected(self.now(), carrier.id);
+            drop(relay);
+            carrier.socket.finish_sending();
+            self.forget(carrier, Fate::Linger);
+            self.after_input();
+        }
+    }
+
+    fn post_letters(&self) {
+        let mut relay = self.relay.borrow_mut();
+        let from = Sender::Shard(self.options.shard);
+        for to in (0..self.options.relay.shards).map(ShardId).filter(|to| *to != self.options.shard) {
+            let outbox = relay.outbox(to);
+            let before = outbox.len();
+            while let Some(item) = outbox.pop_front() {
+                if let Err(Letter::Mesh(item)) = self.options.mesh.push(from, to, Letter::Mesh(item)) {
+                    outbox.push_front(item);
+                    break;
+                }
+            }
+            if outbox.len() < before {
+                self.options.mesh.ring(to);
+            }
+        }
+        relay.outbox_drained();
+    }
+
+    fn perform_actions(self: &Rc<Self>) {
+        loop {
+            let Some(action) = self.relay.borrow_mut().next_action() else { return };
+            match action {
+                Action::HandOff { connection, shard, bytes } => self.hand_off(connection, shard, bytes),
+                Action::Read { token, position } => {
+                    spawn_local(self.clone().read_part(token, position)).detach();
+                }
+                Action::Register(registration) => {
+                    if let Err(letter) = self.options.side.register(self.options.shard, registration) {
+                        self.letter(*letter);
+                    }
+                }
+                Action::Resume { connection } => {
+                    if let Some(carrier) = self.carrier(connection) {
+                        carrier.wake_reader();
+                    }
+                }
+                Action::SecurityFailed(failure) => tracing::warn!(
+                    shard = self.options.shard.0,
+                    connection = failure.connection.as_u64(),
+                    device = failure.device.as_ref().map(tracing::field::display),
+                    account = failure.account.as_ref().map(tracing::field::display),
+                    reason = %failure.reason,
+                    "security failure"
+                ),
+                Action::Ended { connection, device, how } => tracing::debug!(
+                    shard = self.options.shard.0,
+                    connection = connection.as_u64(),
+                    device = device.as_ref().map(tracing::field::display),
+                    ?how,
+                    "connection ended"
+                ),
+            }
+        }
+    }
+
+    fn hand_off(&self, connection: ConnectionId, shard: ShardId, bytes: Bytes) {
+        let Some(carrier) = self.carrier(connection) else { return };
+        self.forget(&carrier, Fate::Drop);
+        let passed = carrier.socket.give_away().map(|socket| {
+            let letter = Letter::HandOff { socket, bytes };
+            self.options.mesh.push(Sender::Shard(self.options.shard), shard, letter).is_ok()
+        });
+        match passed {
+            Ok(true) => self.options.mesh.ring(shard),
+            Ok(false) => tracing::warn!(
+                shard = self.options.shard.0,
+                to = shard.0,
+                "a connection was dropped: the queue to its home is full"
+            ),
+            Err(error) => {
+                tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be handed over")
+            }
+        }
+    }
+
+    // The log.
+
+    async fn append_batches(self: Rc<Self>) {
+        let mut batch: Vec<LogEntry> = Vec::new();
+        loop {
+            self.append.wait().await;
+            if !self.options.commit_delay.is_zero() && !self.stopping.get() {
+                sleep(self.options.commit_delay).await;
+            }
+            self.relay.borrow_mut().take_batch(self.options.batch_bytes, &mut batch);
+            if batch.is_empty() {
+                continue;
+            }
+            match self.log.append(&batch).await {
+                Ok(positions) => {
+                    batch.clear();
+                    self.relay.borrow_mut().appended(self.now(), &positions);
+                }
+                Err(error) => {
+                    tracing::error!(shard = self.options.shard.0, %error, "mail could not be stored; trying again");
+                    self.relay.borrow_mut().append_failed(self.now(), std::mem::take(&mut batch));
+                    sleep(APPEND_AGAIN).await;
+                }
+            }
+            self.after_input();
+        }
+    }
+
+    async fn read_part(self: Rc<Self>, token: ReadToken, position: Position) {
+        let payload = match self.log.read(position).await {
+            Ok(payload) => Some(payload),
+            Err(error) => {
+                tracing::error!(shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
+                None
+            }
+        };
+        self.relay.borrow_mut().read_done(self.now(), token, payload);
+        self.after_input();
+    }
+
+    async fn maintain_log(self: Rc<Self>) {
+        loop {
+            sleep(MAINTAIN_EVERY).await;
+            while self.log.wants_maintenance() {
+                if let Err(error) = self.log.maintain().await {
+                    tracing::warn!(shard = self.options.shard.0, %error, "the log could not be maintained");
+                    break;
+                }
+            }
+        }
+    }
+
+    // Letters and time.
+
+    async fn read_letters(self: Rc<Self>) {
+        let mut slept = false;
+        let this = self.options.shard;
+        let shards = (0..self.options.relay.shards).map(ShardId).filter(|from| *from != this);
+        let senders: Vec<_> = shards.map(Sender::Shard).chain([Sender::Side]).collect();
+        let mut letters = Vec::new();
+        loop {
+            poll_fn(|context| self.options.mesh.poll_letters(this, context, &mut slept)).await;
+            for &sender in &senders {
+                self.options.mesh.take(sender, this, LETTERS_A_TURN, |letter| letters.push(letter));
+                self.letters(sender, &mut letters);
+            }
+            self.after_input();
+            futures_lite::future::yield_now().await;
+        }
+    }
+
+    fn letters(self: &Rc<Self>, sender: Sender, letters: &mut Vec<Letter>) {
+        for letter in letters.drain(..) {
+            match (letter, sender) {
+                (Letter::Mesh(item), Sender::Shard(from)) => self.mesh_item(from, item),
+                (letter, _) => self.letter(letter),
+            }
+        }
+        self.relay.borrow_mut().mesh_drained();
+    }
+
+    fn mesh_item(&self, from: ShardId, item: MeshItem) {
+        self.relay.borrow_mut().mesh_received(self.now(), from, item);
+    }
+
+    fn letter(self: &Rc<Self>, letter: Letter) {
+        match letter {
+            Letter::Mesh(_) => debug_assert!(false, "the side thread sends no mesh items"),
+            Letter::HandOff { socket, bytes } => self.add_connection(Socket::adopt(socket), Some(bytes)),
+            Letter::Registered { connection, event, outcome } => {
+                self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
+                self.after_input();
+            }
+            Letter::Stop => {
+                self.stopping.set(true);
+                self.stopped.raise();
+            }
+        }
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let due = self.relay.borrow().poll_timeout();
+            let wait = due.since(self.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            sleep(wait).await;
+            self.relay.borrow_mut().handle_timeout(self.now());
+            self.after_input();
+        }
+    }
+}
+
+/// Reads what the peer still sends, for a while, so that closing does not reset the connection under our last words.
+async fn linger(carrier: &Carrier, buffers: &RefCell<ReadBuffers>) {
+    let mut deadline = pin!(sleep(LINGER));
+    poll_fn(|context| {
+        if deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            match carrier.socket.poll_receive(context, buffers) {
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
