@@ -4,7 +4,7 @@ use super::arguments::Receive;
 use super::connect::ready;
 use super::failure::Failure;
 use super::printer::Printer;
-use client::{BodyError, Incoming, Received};
+use client::{BodyError, Incoming, Received, State};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,9 @@ pub(crate) async fn run(receive: Receive, directory: &Path, printer: &Printer) -
         std::fs::create_dir_all(out).map_err(Failure::about(&out.display()))?;
     }
     let (client, _) = ready(directory, CONNECT_PATIENCE.max(receive.timeout)).await?;
+    if *client.state().borrow() == (State::Ready { attached: false }) {
+        return Err(Failure::Refused("the relay does not know or refuses the account: sstp register".into()));
+    }
     let mut incoming = client.incoming();
     let outcome = tokio::select! {
         outcome = collect(&receive, &mut incoming, printer) => outcome,
