@@ -11,6 +11,7 @@ use relay_core::client::{
     Account, Client as Machine, ClientConfig, Disconnected, Limits, QueueError, Registration,
     RegistrationError, UrlsTooLong,
 };
+use relay_core::sstp::ConnectResponseId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -75,7 +76,7 @@ pub enum NotReady {
     /// The relay does not know this device.
     #[error("the relay does not know this device; register it first")]
     RegistrationNeeded,
-    /// The relay rejects this device's keys.
+    /// The relay rejects this device, or has another name than we think, or speaks another version.
     #[error("the relay refuses this device: {0}")]
     Refused(Disconnected),
     /// The client is closed.
@@ -228,9 +229,7 @@ impl Client {
         let verdict = |state: &State| match state {
             State::Ready { .. } => Some(Ok(())),
             State::RegistrationNeeded => Some(Err(NotReady::RegistrationNeeded)),
-            State::Disconnected { cause: cause @ Disconnected::DeviceRefused, .. } => {
-                Some(Err(NotReady::Refused(*cause)))
-            }
+            State::Disconnected { cause, .. } if is_refusal(cause) => Some(Err(NotReady::Refused(*cause))),
             State::Closed => Some(Err(NotReady::Closed)),
             State::Connecting | State::Disconnected { .. } => None,
         };
@@ -259,5 +258,14 @@ impl Client {
 
     fn tell(&self, command: Command) -> Result<(), mpsc::error::SendError<Command>> {
         self.commands.send(command)
+    }
+}
+
+/// Whether the relay said that it does not want this device, now or later.
+fn is_refusal(cause: &Disconnected) -> bool {
+    match cause {
+        Disconnected::DeviceRefused => true,
+        Disconnected::Refused(response) => *response != ConnectResponseId::TryLater,
+        _ => false,
     }
 }

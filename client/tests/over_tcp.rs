@@ -84,6 +84,26 @@ async fn a_file_is_sent_in_pieces() {
 }
 
 #[tokio::test]
+async fn a_reader_that_pauses_gets_the_whole_body_in_the_end() {
+    let relay = TestRelay::start().await;
+    let profile = relay.profile();
+    let identity = profile.identities[0].clone();
+    let mut config = Config::new(profile);
+    config.limits.unconsumed_bytes = 64 << 10;
+    let client = Client::connect(config).unwrap();
+    client.register(Register::new().identity(identity.clone())).await.unwrap();
+    client.send(Message::to(identity).body(pattern(2 << 20))).await.unwrap().await.unwrap();
+    let mut received = client.incoming().recv().await.unwrap();
+    let first = received.body().chunk().await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let rest = received.bytes(2 << 20).await.unwrap();
+    assert!([first, rest].concat() == pattern(2 << 20));
+    received.acknowledge();
+    client.close().await;
+    assert_eq!(relay.stored(), 0);
+}
+
+#[tokio::test]
 async fn several_recipients_get_one_message() {
     let relay = TestRelay::start().await;
     let ((alice, to_alice, _), (bob, to_bob, _)) = (member(&relay).await, member(&relay).await);

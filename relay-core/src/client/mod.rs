@@ -28,6 +28,8 @@ mod outbox;
 mod registration;
 mod route;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod scripted_relay;
 #[cfg(test)]
 mod tests;

@@ -304,7 +304,8 @@ impl Script {
         self.proven = false;
     }
 
-    fn run_client(&mut self) -> bool {
+    /// Only the client acts; what it sends reaches the relay.
+    pub(crate) fn run_client(&mut self) -> bool {
         let mut busy = false;
         while let Some(event) = self.client.poll(self.now) {
             busy = true;
