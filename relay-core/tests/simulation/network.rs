@@ -96,7 +96,24 @@ pub(crate) enum RelayEnd {
     Gone,
 }
 
+impl std::fmt::Debug for RelayEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RelayEnd::Arriving { shard, .. } => write!(f, "arriving at shard {shard}"),
+            RelayEnd::Open { shard, id } => write!(f, "connection {:#x} of shard {shard}", id.as_u64()),
+            RelayEnd::Gone => write!(f, "gone"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes, end {:?}", self.bytes, self.end)
+    }
+}
+
 /// A wire.
+#[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) relay: RelayEnd,
     pub(crate) to_relay: Pipe,

@@ -482,9 +482,9 @@ impl World {
         online.connection.prepare_output(now);
         let to_relay = &mut self.wires[place].to_relay;
         to_relay.fill(online.connection.output(), now, self.scenario.wire, &mut self.dice);
-        if online.connection.is_ended() && (online.connection.output_bytes() == 0 || to_relay.has_ended(now))
-        {
-            to_relay.close(now);
+        let nobody_reads = self.wires[place].to_client.has_ended(now);
+        if online.connection.is_ended() && (online.connection.output_bytes() == 0 || nobody_reads) {
+            self.wires[place].to_relay.close(now);
             client.online = None;
         }
     }
@@ -545,7 +545,11 @@ impl World {
     }
 
     fn describe(&self) -> String {
-        let mut lines: Vec<String> = self.clients.iter().map(Client::describe).collect();
+        let mut lines: Vec<String> = Vec::new();
+        for client in &self.clients {
+            let wire = client.online.as_ref().map(|online| &self.wires[online.wire]);
+            lines.push(format!("{}; {wire:?}", client.describe()));
+        }
         for (n, shard) in self.shards.iter().enumerate() {
             let relay = &shard.relay;
             lines.push(format!(
