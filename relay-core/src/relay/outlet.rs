@@ -160,9 +160,7 @@ impl Relay {
         let Some(outlet) = self.outlet(id, epoch) else { return };
         let (home, mailbox) = (outlet.home, outlet.mailbox);
         match &mut self.acknowledged {
-            Some((_, run_mailbox, run_epoch, count)) if (*run_mailbox, *run_epoch) == (mailbox, epoch) => {
-                *count += 1;
-            }
+            Some((to, of, in_epoch, count)) if (*to, *of, *in_epoch) == (home, mailbox, epoch) => *count += 1,
             _ => {
                 self.send_acknowledged();
                 self.acknowledged = Some((home, mailbox, epoch, 1));
