@@ -32,6 +32,8 @@ pub(crate) struct Scenario {
     pub(crate) steps: usize,
     pub(crate) messages: usize,
     pub(crate) largest_message: usize,
+    /// Messages without payload, in a thousand.
+    pub(crate) empty_messages: u64,
     pub(crate) relay: Arc<RelayConfig>,
     pub(crate) client_version: Version,
     pub(crate) client_acknowledge_delay: Duration,
@@ -77,6 +79,7 @@ impl Scenario {
             steps: dice.between(100, 700) as usize,
             messages: dice.between(10, 150) as usize,
             largest_message,
+            empty_messages: dice.pick(&[50, 50, 1000]),
             client_version: dice.pick(&[Version::V1_5, Version::V1_6]),
             client_acknowledge_delay: Duration::from_millis(dice.pick(&[50, 500, 5000])),
             mesh_capacity: dice.pick(&[1, 4, 64, 4096]),

@@ -170,8 +170,8 @@ impl World {
         for _ in 0..count {
             let dice = &mut self.dice;
             let bytes = match dice.below(10) {
-                0 | 1 => 0,
-                2 => dice.between(0, self.scenario.largest_message as u64),
+                _ if dice.chance(self.scenario.empty_messages) => 0,
+                0 => dice.between(1, self.scenario.largest_message as u64),
                 _ => dice.between(1, 500),
             } as usize;
             let lifetime = dice.chance(100).then(|| dice.pick(&[1, 3, 86_400]));
