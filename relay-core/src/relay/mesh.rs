@@ -117,6 +117,17 @@ pub struct DeliveryPart {
     pub last: bool,
 }
 
+/// What the commands around a part take of a window: Message and EndMessage with an ordinary head.
+const PART_OVERHEAD: u32 = 32;
+
+impl DeliveryPart {
+    /// What the part takes of its outlet's window, and what the outlet gives back. Never 0, so that empty messages
+    /// neither pass the window nor go without the credit that fetches the next ones.
+    pub(super) fn cost(&self) -> u32 {
+        self.payload_bytes + PART_OVERHEAD
+    }
+}
+
 /// One thing that one room says to another.
 #[derive(Clone, Debug)]
 pub enum MeshItem {
@@ -193,7 +204,7 @@ pub enum MeshItem {
         epoch: Epoch,
         /// Where to send to.
         outlet: OutletId,
-        /// Payload bytes that may be on the way at any time.
+        /// What parts that are on the way may cost in all; see [`DeliveryPart::cost`].
         window: u32,
     },
     /// Outlet side to mailroom: the delivery is over; what was not acknowledged is to be delivered again.
@@ -205,14 +216,14 @@ pub enum MeshItem {
     },
     /// Mailroom to outlet.
     Deliver(DeliveryPart),
-    /// Outlet to mailroom: that many payload bytes have reached the connection's output.
+    /// Outlet to mailroom: a part has reached the connection's output.
     Credit {
         /// The mailbox.
         mailbox: MailboxId,
         /// The delivery.
         epoch: Epoch,
-        /// Payload bytes.
-        bytes: u32,
+        /// What the part cost; see [`DeliveryPart::cost`].
+        cost: u32,
     },
     /// Outlet to mailroom: the client has acknowledged so many more messages, the oldest ones.
     Acknowledged {

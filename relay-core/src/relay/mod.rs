@@ -601,8 +601,8 @@ impl Relay {
                 self.in_mailroom(|room, around| room.outlet_closed(around, mailbox, epoch));
             }
             MeshItem::Deliver(part) => self.deliver(part),
-            MeshItem::Credit { mailbox, epoch, bytes } => {
-                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, bytes));
+            MeshItem::Credit { mailbox, epoch, cost } => {
+                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, cost));
             }
             MeshItem::Acknowledged { mailbox, epoch, count } => {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));

@@ -1,7 +1,7 @@
 //! Outlets: the sessions that the relay opens on recipients' connections to deliver their mail.
 //!
-//! A mailroom may have a window of payload bytes on the way to an outlet; the outlet moves them into its connection's output while
-//! that is below its high-water mark, and returns them as credit. Outlets of one connection take turns.
+//! A mailroom may have a window of parts on the way to an outlet; the outlet moves them into its connection's output while
+//! that is below its high-water mark, and returns what they cost as credit. Outlets of one connection take turns.
 
 use super::Relay;
 use super::home::ShardId;
@@ -112,6 +112,7 @@ impl Relay {
             return false;
         }
         let part = outlet.backlog.pop_front().expect("looked at above");
+        let cost = part.cost();
         if let Some((bits, tail)) = part.head {
             peer.connection.begin_message(outlet.session, bits | flags::A, &tail);
         }
@@ -122,10 +123,7 @@ impl Relay {
             peer.connection.end_message(outlet.session, outlet.tag(id));
         }
         let (mailbox, epoch, connection) = (outlet.mailbox, outlet.epoch, outlet.connection);
-        if part.payload_bytes > 0 {
-            let bytes = part.payload_bytes;
-            self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, bytes });
-        }
+        self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, cost });
         self.touch(connection);
         true
     }

@@ -143,10 +143,10 @@ impl Mailroom {
         around: &mut Surroundings<'_>,
         id: MailboxId,
         epoch: Epoch,
-        bytes: u32,
+        cost: u32,
     ) {
         if let Some(mailbox) = self.delivering(id, epoch) {
-            mailbox.delivery.add_credit(bytes);
+            mailbox.delivery.add_credit(cost);
             self.deliver(around, id);
         }
     }
