@@ -309,30 +309,38 @@ impl World {
 
     /// Takes what has arrived on the shard's wires.
     fn receive(&mut self, shard: usize) {
-        let now = self.now;
-        for wire in &mut self.wires {
-            let relay = &mut self.shards[shard].relay;
-            match &mut wire.relay {
+        for place in 0..self.wires.len() {
+            match &mut self.wires[place].relay {
                 RelayEnd::Arriving { shard: at, handed_over } if *at == shard => {
-                    let id = relay.connected(now, handed_over.take());
-                    wire.relay = RelayEnd::Open { shard, id };
+                    let id = self.shards[shard].relay.connected(self.now, handed_over.take());
+                    self.wires[place].relay = RelayEnd::Open { shard, id };
                 }
                 RelayEnd::Open { shard: at, id } if *at == shard => {
                     let id = *id;
-                    let mut taken = 0;
-                    while taken < self.scenario.read_bytes && relay.wants_read(id) {
-                        let Some(piece) = wire.to_relay.take(now) else { break };
-                        taken += piece.len();
-                        relay.received(now, id, piece);
-                    }
-                    if wire.to_relay.has_ended(now) {
-                        relay.disconnected(now, id);
-                        wire.relay = RelayEnd::Gone;
-                        wire.to_client.close(now);
-                    }
+                    self.read(shard, place, id);
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Reads from one wire, until it is handed over to another shard.
+    fn read(&mut self, shard: usize, place: usize, id: ConnectionId) {
+        let mut taken = 0;
+        while taken < self.scenario.read_bytes && self.shards[shard].relay.wants_read(id) {
+            let Some(piece) = self.wires[place].to_relay.take(self.now) else { break };
+            taken += piece.len();
+            self.shards[shard].relay.received(self.now, id, piece);
+            self.act(shard);
+            if !matches!(self.wires[place].relay, RelayEnd::Open { .. }) {
+                return;
+            }
+        }
+        let wire = &mut self.wires[place];
+        if wire.to_relay.has_ended(self.now) {
+            wire.relay = RelayEnd::Gone;
+            wire.to_client.close(self.now);
+            self.shards[shard].relay.disconnected(self.now, id);
         }
     }
 
