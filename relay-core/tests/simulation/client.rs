@@ -50,6 +50,8 @@ pub(crate) struct Client {
     pub(crate) online: Option<Online>,
     pub(crate) not_before: Timestamp,
     config: Arc<ConnectionConfig>,
+    /// Payload bytes that may be unacknowledged on a session when another message begins.
+    window: usize,
     people: Rc<Population>,
     relay_keys: RelayPublicKeys,
 }
@@ -95,11 +97,12 @@ impl Client {
     pub(crate) fn new(
         device: usize,
         config: Arc<ConnectionConfig>,
+        window: usize,
         people: Rc<Population>,
         relay_keys: RelayPublicKeys,
     ) -> Self {
         let (online, streams, not_before) = (None, Vec::new(), Timestamp(0));
-        Self { device, streams, online, not_before, config, people, relay_keys }
+        Self { device, streams, online, not_before, config, window, people, relay_keys }
     }
 
     pub(crate) fn connect(&mut self, now: Timestamp, wire: usize, habits: Habits, dice: &mut Dice) {
@@ -280,7 +283,7 @@ impl Client {
             return;
         };
         let stream = &mut self.streams[sender.stream];
-        stream.not_before = Timestamp(now.0 + 500);
+        stream.not_before = Timestamp(now.0 + 1000);
         let current = sender.current.map(|(number, _)| number);
         for number in sender.unacknowledged.into_iter().chain(current).rev() {
             stream.queue.push_front(number);
@@ -426,7 +429,7 @@ impl Client {
                 let queue = &mut self.streams[sender.stream].queue;
                 let (number, sent) = match sender.current {
                     Some(current) => current,
-                    None if !sender.ready => break,
+                    None if !sender.ready || sender.unacknowledged_bytes(model) >= self.window => break,
                     None => {
                         let Some(number) = queue.pop_front() else { break };
                         let message = &model.messages[number];
@@ -489,6 +492,12 @@ impl Client {
             online.connection.close_session(session, CloseReason::NoReason);
             self.stream_over(session, now);
         }
+    }
+}
+
+impl Sender {
+    fn unacknowledged_bytes(&self, model: &Model) -> usize {
+        self.unacknowledged.iter().map(|&number| model.messages[number].bytes).sum()
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) relay: Arc<RelayConfig>,
     pub(crate) client_version: Version,
     pub(crate) client_acknowledge_delay: Duration,
+    /// Payload bytes that a client leaves unacknowledged on one session.
+    pub(crate) client_window: usize,
     pub(crate) mesh_capacity: usize,
     pub(crate) append_delay: u64,
     pub(crate) batch_bytes: u64,
@@ -82,6 +84,8 @@ impl Scenario {
             empty_messages: dice.pick(&[50, 50, 1000]),
             client_version: dice.pick(&[Version::V1_5, Version::V1_6]),
             client_acknowledge_delay: Duration::from_millis(dice.pick(&[50, 500, 5000])),
+            // Above the quota, a client would send the same messages in vain again and again.
+            client_window: if small_quota { 6000 } else { dice.pick(&[20_000, usize::MAX]) },
             mesh_capacity: dice.pick(&[1, 4, 64, 4096]),
             append_delay: dice.pick(&[1, 20, 300]),
             batch_bytes: dice.pick(&[1, 5000, 1 << 20]),

@@ -62,7 +62,7 @@ impl World {
         let shards = usize::from(scenario.shards);
         let client = |device: usize| {
             let config = scenario.client_config((&people.devices[device].url).into());
-            Client::new(device, config, people.clone(), keys.public().clone())
+            Client::new(device, config, scenario.client_window, people.clone(), keys.public().clone())
         };
         let clients = (0..people.devices.len()).map(client).collect();
         let mut world = Self {
@@ -274,7 +274,8 @@ impl World {
         for shard in 0..self.shards.len() {
             self.drive(shard);
         }
-        let disks = self.shards.drain(..).map(|shard| shard.disk).collect();
+        let mut disks: Vec<Disk> = self.shards.drain(..).map(|shard| shard.disk).collect();
+        disks.iter_mut().for_each(|disk| disk.crash(&mut self.dice));
         for wire in &mut self.wires {
             wire.to_client.close(self.now);
             wire.relay = RelayEnd::Gone;
@@ -513,6 +514,7 @@ impl World {
         self.scenario.habits = Habits::default();
         self.scenario.wire = WireFaults { piece: 70_000, delay: 10, buffer: 300_000 };
         self.scenario.read_bytes = 65_536;
+        (self.scenario.append_delay, self.scenario.batch_bytes) = (5, 1 << 20);
         self.shards.iter_mut().for_each(|shard| shard.stopped_until = Timestamp(0));
         if self.scenario.calm {
             return;
