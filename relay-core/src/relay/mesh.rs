@@ -49,9 +49,13 @@ pub struct DepositId(pub(super) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MailboxId(pub(super) u32);
 
-/// Names a delivery session on the recipient's shard.
+/// Names a delivery session on the recipient's shard. The generation tells deliveries of different homes apart, whose
+/// epochs may be alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OutletId(pub(super) u32);
+pub struct OutletId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
 
 /// Tells one delivery of a mailbox from the next; unique on the home shard for as long as it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,8 +109,6 @@ pub struct DepositPart {
 pub struct DeliveryPart {
     /// The delivery session.
     pub outlet: OutletId,
-    /// Its epoch.
-    pub epoch: Epoch,
     /// On the first part: flag byte and tail of the Message command.
     pub head: Option<(u8, Bytes)>,
     /// The payload.
@@ -238,8 +240,6 @@ pub enum MeshItem {
     CloseOutlet {
         /// The delivery session.
         outlet: OutletId,
-        /// Its epoch.
-        epoch: Epoch,
     },
 }
 

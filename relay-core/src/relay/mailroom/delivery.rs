@@ -83,9 +83,9 @@ impl Delivery {
         }
     }
 
-    pub(super) fn outlet(&self) -> Option<(ShardId, OutletId, Epoch)> {
+    pub(super) fn outlet(&self) -> Option<(ShardId, OutletId)> {
         match self.state {
-            State::Open { shard, outlet, epoch, .. } => Some((shard, outlet, epoch)),
+            State::Open { shard, outlet, .. } => Some((shard, outlet)),
             _ => None,
         }
     }
@@ -162,7 +162,7 @@ impl Delivery {
         message: impl Fn(MessageKey) -> &'m Message,
         mut give: impl FnMut(ShardId, DeliveryPart),
     ) {
-        let State::Open { shard, epoch, outlet, credit, .. } = &mut self.state else { return };
+        let State::Open { shard, outlet, credit, .. } = &mut self.state else { return };
         while *credit > 0 && self.pipeline.front().is_some_and(|front| front.payload.is_some()) {
             let front = self.pipeline.pop_front().expect("looked at above");
             self.pipeline_front += 1;
@@ -171,7 +171,6 @@ impl Delivery {
             let last = self.next_part + 1 == found.part_count();
             let part = DeliveryPart {
                 outlet: *outlet,
-                epoch: *epoch,
                 head: (self.next_part == 0).then(|| found.head()),
                 payload: front.payload.expect("looked at above"),
                 payload_bytes: front.bytes,

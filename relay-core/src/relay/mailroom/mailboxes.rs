@@ -193,8 +193,8 @@ impl Mailroom {
 
     fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
         let delivery = &mut self.mailboxes[id.0 as usize].delivery;
-        if let Some((shard, outlet, epoch)) = delivery.outlet() {
-            around.mesh.send(shard, MeshItem::CloseOutlet { outlet, epoch });
+        if let Some((shard, outlet)) = delivery.outlet() {
+            around.mesh.send(shard, MeshItem::CloseOutlet { outlet });
         }
         delivery.reset();
     }
