@@ -597,7 +597,9 @@ impl Relay {
                 self.open_outlet(from, connection, mailbox, epoch, &address);
             }
             MeshItem::OutletReady { mailbox, epoch, outlet, window } => {
-                self.in_mailroom(|room, around| room.outlet_ready(around, mailbox, epoch, outlet, window));
+                self.in_mailroom(|room, around| {
+                    room.outlet_ready(around, from, mailbox, epoch, outlet, window)
+                });
             }
             MeshItem::OutletClosed { mailbox, epoch } => {
                 self.in_mailroom(|room, around| room.outlet_closed(around, mailbox, epoch));
