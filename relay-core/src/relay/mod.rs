@@ -159,6 +159,7 @@ pub struct Relay {
     origin: Origin,
     mailroom: Mailroom,
     outlets: Slab<Outlet>,
+    next_outlet: u32,
     /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
     acknowledged: Option<(ShardId, MailboxId, Epoch, u32)>,
     mesh: Mesh,
@@ -202,6 +203,7 @@ impl Relay {
             origin: Origin::default(),
             mailroom: Mailroom::new(next_record),
             outlets: Slab::new(),
+            next_outlet: 0,
             acknowledged: None,
             wheel: TimerWheel::new(now),
             sweep_at: now + SWEEP_EVERY,
@@ -600,19 +602,21 @@ impl Relay {
                 self.open_outlet(from, connection, mailbox, epoch, &address);
             }
             MeshItem::OutletReady { mailbox, epoch, outlet, window } => {
-                self.in_mailroom(|room, around| room.outlet_ready(around, mailbox, epoch, outlet, window));
+                self.in_mailroom(|room, around| {
+                    room.outlet_ready(around, from, mailbox, epoch, outlet, window)
+                });
             }
             MeshItem::OutletClosed { mailbox, epoch } => {
                 self.in_mailroom(|room, around| room.outlet_closed(around, mailbox, epoch));
             }
             MeshItem::Deliver(part) => self.deliver(part),
-            MeshItem::Credit { mailbox, epoch, bytes } => {
-                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, bytes));
+            MeshItem::Credit { mailbox, epoch, cost } => {
+                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, cost));
             }
             MeshItem::Acknowledged { mailbox, epoch, count } => {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
             }
-            MeshItem::CloseOutlet { outlet, epoch } => self.close_outlet(outlet, epoch),
+            MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
         }
     }
 
