@@ -1,5 +1,6 @@
 //! How many allocations the relay makes for a 100-byte message, from the sender's bytes to both acknowledgements, in steady
 //! state: none.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::{Bytes, BytesMut};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};

@@ -1,4 +1,5 @@
 //! The binary, through real sockets: two clients, mail that survives, shutting down, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use client::{
     Client, ClientProfile, CloseReason, Config as ClientConfig, Disconnected, Message, Recipient, Register,

@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p relay-core --test simulation` runs a few hundred seeds. `FURROW_SEEDS=10000` runs more, `FURROW_SEED=17`
 //! begins with the 17th, so that `FURROW_SEED=17 FURROW_SEEDS=1` repeats one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
 mod dice;

@@ -3,7 +3,9 @@
 
 use crate::dice::Dice;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
-use relay_core::directory::{AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord};
+use relay_core::directory::{
+    AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord, Profile,
+};
 use relay_core::security::ClientCredentials;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,13 +41,13 @@ impl Population {
             identities: (0..identities)
                 .map(|m| IdentityUrl::new(format!("grooveIdentity://{n}.{m}@")).unwrap())
                 .collect(),
-            keys: ClientCredentials::generate_modern(dice),
+            keys: ClientCredentials::generate(Profile::Modern, dice),
             devices: (0..devices.len()).filter(|&device| devices[device].contains(&n)).collect(),
         };
         let accounts = (0..accounts).map(|n| account(n, dice)).collect();
         let device = |(n, accounts): (usize, &Vec<usize>)| Device {
             url: DeviceUrl::new(format!("dpp://sim/{n}")).unwrap(),
-            keys: ClientCredentials::generate_modern(dice),
+            keys: ClientCredentials::generate(Profile::Modern, dice),
             accounts: accounts.clone(),
         };
         let devices = devices.iter().enumerate().map(device).collect();
