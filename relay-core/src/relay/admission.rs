@@ -179,6 +179,10 @@ impl Relay {
             return;
         };
         let account = peer.attachments.swap_remove(index).account;
+        let still_attached = |other: &Attachment| other.account == account && other.challenge.is_none();
+        if peer.attachments.iter().any(still_attached) {
+            return;
+        }
         let target = Target::Account(account);
         if let Some(index) = peer.collects.iter().position(|(_, collected)| *collected == target) {
             let (shard, target) = peer.collects.swap_remove(index);
