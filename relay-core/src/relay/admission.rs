@@ -8,6 +8,7 @@ use super::{Action, Relay, SecurityFailure};
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::security::{self, HelloVerdict, SecurityError};
 use crate::sstp::command::{AccountRequest, Connect};
+use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, ConnectResponseId, SessionId};
 use bytes::Bytes;
 
@@ -57,7 +58,7 @@ impl Relay {
         {
             return self.hand_off(id, shard, connect);
         }
-        if record.as_ref().is_some_and(|record| record.locked_out) {
+        if connect.source_device_urls.iter().any(|device| self.is_locked_out(device)) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
         let connections = self.devices.entry(device.clone()).or_insert(0);
@@ -90,6 +91,11 @@ impl Relay {
                 peer.connection.accept(now, token, true);
             }
         }
+    }
+
+    fn is_locked_out(&self, device: &Text) -> bool {
+        let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
+        record.is_some_and(|record| record.locked_out)
     }
 
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
@@ -179,6 +185,10 @@ impl Relay {
             return;
         };
         let account = peer.attachments.swap_remove(index).account;
+        let still_attached = |other: &Attachment| other.account == account && other.challenge.is_none();
+        if peer.attachments.iter().any(still_attached) {
+            return;
+        }
         let target = Target::Account(account);
         if let Some(index) = peer.collects.iter().position(|(_, collected)| *collected == target) {
             let (shard, target) = peer.collects.swap_remove(index);

@@ -274,6 +274,8 @@ impl Mesh {
 
     /// Items that wait for the fullest other shard.
     pub(super) fn longest(&self) -> usize {
-        self.outboxes.iter().map(VecDeque::len).max().unwrap_or(0)
+        let this = usize::from(self.this.0);
+        let others = self.outboxes.iter().enumerate().filter(|(shard, _)| *shard != this);
+        others.map(|(_, items)| items.len()).max().unwrap_or(0)
     }
 }

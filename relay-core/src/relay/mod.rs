@@ -336,8 +336,8 @@ impl Relay {
         self.now = now;
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
-        for id in due {
-            let Some(peer) = self.live_peer(id) else { continue };
+        for (id, at) in due {
+            let Some(peer) = self.live_peer(id).filter(|peer| peer.armed_at == at) else { continue };
             peer.armed_at = Timestamp(u64::MAX);
             if peer.connection.poll_timeout().is_some_and(|at| at <= now) {
                 peer.connection.handle_timeout(now);
@@ -631,5 +631,66 @@ impl Relay {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::IdentityUrl;
+    use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord};
+    use crate::sstp::connection::{ConnectionConfig, Endpoint};
+    use crate::sstp::text::Text;
+
+    struct Nobody;
+
+    impl Directory for Nobody {
+        fn device(&self, _: &DeviceUrl) -> Option<DeviceRecord> {
+            None
+        }
+        fn account(&self, _: &AccountUrl) -> Option<AccountRecord> {
+            None
+        }
+        fn identity(&self, _: &IdentityUrl) -> Option<IdentityRecord> {
+            None
+        }
+    }
+
+    impl Entropy for Nobody {
+        fn fill(&mut self, _: &mut [u8]) {}
+    }
+
+    /// Every message on a connection arms an earlier deadline than the one of the keep-alive.
+    #[test]
+    fn traffic_does_not_gather_timers() {
+        let url = Text::new("dpp://relay").unwrap();
+        let config = ConnectionConfig::new(Endpoint::Relay, vec![url.clone()], Text::EMPTY);
+        let config = Arc::new(RelayConfig::new(Arc::new(config), 1));
+        let mut now = Timestamp(1_000_000);
+        let mut relay = Relay::new(ShardId(0), config, Box::new(Nobody), Box::new(Nobody), now, 1);
+        let id = relay.connected(now, None);
+        let device = Text::new("dpp://device").unwrap();
+        let client = ConnectionConfig::new(Endpoint::Client, vec![device], Text::EMPTY);
+        let mut client = Connection::initiator(Arc::new(client), now, url, Bytes::new());
+        let mut most = 0;
+        for round in 0..2000 {
+            // An unknown resource is refused; the end of a message on its session counts, and is acknowledged by timer.
+            if client.is_established()
+                && let Some(session) = client.open(Text::new("r").unwrap(), Text::EMPTY, Text::EMPTY)
+            {
+                client.begin_message(session, 0, b"\0");
+                client.end_message(session, round);
+            }
+            client.prepare_output(now);
+            relay.received(now, id, client.output().take());
+            let output = relay.prepare_output(now, id).map(|output| output.take());
+            client.receive(now, output.expect("the connection lives"));
+            while client.poll(now).is_some() {}
+            now = now + Duration::from_millis(700);
+            relay.handle_timeout(now);
+            most = most.max(relay.wheel.len());
+        }
+        assert!(client.is_established());
+        assert!(most < 20, "{most} timers of one connection");
     }
 }
