@@ -8,8 +8,8 @@
 //! * [`Relay::take_batch`]: records for the log, one batch at a time;
 //! * [`Relay::next_action`]: the rest.
 //!
-//! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: [`origin`], where messages come from;
-//! [`mailroom`], where they wait; [`outlet`], where they go.
+//! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
+//! `mailroom`, where they wait; `outlet`, where they go.
 
 mod admission;
 pub mod config;

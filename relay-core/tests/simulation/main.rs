@@ -1,7 +1,7 @@
 //! The relay under a seeded simulator: shards, disks, wires and clients in one thread with one clock, and every fault that these have
 //! in life. A seed is a whole schedule: the same seed does the same again.
 //!
-//! `cargo test -p relay-core --test simulation` runs 200 seeds. `FURROW_SEEDS=10000` runs more, `FURROW_SEED=17`
+//! `cargo test -p relay-core --test simulation` runs 300 seeds. `FURROW_SEEDS=10000` runs more, `FURROW_SEED=17`
 //! begins with the 17th, so that `FURROW_SEED=17 FURROW_SEEDS=1` repeats one.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
@@ -18,7 +18,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
