@@ -325,6 +325,8 @@ impl Worker {
                 None => return,
                 Some(Ok(bytes)) if !bytes.is_empty() => {
                     self.relay.borrow_mut().received(self.now(), carrier.id, bytes);
+                    // A connection that is another shard's from now on must not be read again here.
+                    self.perform_actions();
                     self.after_input();
                 }
                 Some(_) => {

@@ -206,7 +206,7 @@ pub enum MeshItem {
         epoch: Epoch,
         /// Where to send to.
         outlet: OutletId,
-        /// What parts that are on the way may cost in all; see `DeliveryPart::cost`.
+        /// What parts that are on the way may cost in all: their payload, and something for the commands around it.
         window: u32,
     },
     /// Outlet side to mailroom: the delivery is over; what was not acknowledged is to be delivered again.
@@ -224,7 +224,7 @@ pub enum MeshItem {
         mailbox: MailboxId,
         /// The delivery.
         epoch: Epoch,
-        /// What the part cost; see `DeliveryPart::cost`.
+        /// What the part cost of the window.
         cost: u32,
     },
     /// Outlet to mailroom: the client has acknowledged so many more messages, the oldest ones.

@@ -336,9 +336,13 @@ impl Relay {
         self.now = now;
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
+        let draining = self.draining;
         for (id, at) in due {
             let Some(peer) = self.live_peer(id).filter(|peer| peer.armed_at == at) else { continue };
             peer.armed_at = Timestamp(u64::MAX);
+            if peer.paused && !draining {
+                peer.connection.excuse_silence(now);
+            }
             if peer.connection.poll_timeout().is_some_and(|at| at <= now) {
                 peer.connection.handle_timeout(now);
                 self.poll_connection(id);

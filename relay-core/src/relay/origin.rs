@@ -48,8 +48,8 @@ pub(super) struct Origin {
     ended: usize,
     /// Payload bytes in flight, all connections together.
     in_flight: u64,
-    /// Connections that were stopped, in the order in which they are to be resumed.
-    stopped: VecDeque<ConnectionId>,
+    /// Stopped connections of which little is in flight, in the order in which they are to be resumed.
+    resumable: VecDeque<ConnectionId>,
 }
 
 impl Origin {
@@ -268,6 +268,17 @@ impl Relay {
         self.origin.in_flight -= bytes;
         if let Some(peer) = self.live_peer(connection) {
             peer.in_flight -= bytes;
+            self.resume_in_turn(connection);
+        }
+    }
+
+    /// Queues a stopped connection for being resumed, once little enough of it is in flight.
+    fn resume_in_turn(&mut self, id: ConnectionId) {
+        let low = self.config.connection_in_flight_bytes / 2;
+        let peer = self.peer_mut(id);
+        if peer.stopped && !peer.resumable && peer.in_flight <= low {
+            peer.resumable = true;
+            self.origin.resumable.push_back(id);
         }
     }
 
@@ -355,8 +366,9 @@ impl Relay {
         for &session in peer.senders.keys() {
             peer.connection.respond(session, OpenResponseId::OkStopSending);
         }
-        self.origin.stopped.push_back(id);
         self.stats.stops += 1;
+        // Stopped by the congestion of others, it may have nothing in flight whose release would resume it.
+        self.resume_in_turn(id);
     }
 
     /// Whether the driver may read from a connection: not while twice the bytes that stopped it are in flight, and not
@@ -371,17 +383,14 @@ impl Relay {
         !peer.paused
     }
 
-    /// Resumes stopped connections for which there is room again, the longest stopped first.
+    /// Resumes stopped connections for which there is room again, the longest waiting first.
     pub(super) fn resume_stopped(&mut self) {
-        if self.origin.stopped.is_empty() || self.congested(1) {
-            return;
-        }
         let low = self.config.connection_in_flight_bytes / 2;
-        for _ in 0..self.origin.stopped.len() {
-            let Some(id) = self.origin.stopped.pop_front() else { break };
+        while !self.origin.resumable.is_empty() && !self.congested(1) {
+            let Some(id) = self.origin.resumable.pop_front() else { break };
             let Some(peer) = self.live_peer(id) else { continue };
+            peer.resumable = false;
             if peer.in_flight > low {
-                self.origin.stopped.push_back(id);
                 continue;
             }
             peer.stopped = false;

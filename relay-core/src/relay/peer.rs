@@ -34,6 +34,8 @@ pub(super) struct Peer {
     pub(super) in_flight: u64,
     /// The peer's sessions were told to stop.
     pub(super) stopped: bool,
+    /// In the queue of those that are to be resumed.
+    pub(super) resumable: bool,
     /// The driver was told not to read.
     pub(super) paused: bool,
     /// When the timer wheel will look at this connection next.
@@ -83,6 +85,7 @@ impl Peer {
             waiting_outlets: VecDeque::new(),
             in_flight: 0,
             stopped: false,
+            resumable: false,
             paused: false,
             armed_at: Timestamp(u64::MAX),
             handed_here: false,

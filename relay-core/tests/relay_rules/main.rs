@@ -1,5 +1,7 @@
 //! The rules of a shard's brain, one by one: what it answers, what it writes and when, and what it keeps back.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod admission;
 mod bench;
 mod delivery;

@@ -223,6 +223,11 @@ impl Connection {
         }
     }
 
+    /// The peer's silence is ours: its bytes were not read. The idle deadline starts anew.
+    pub fn excuse_silence(&mut self, now: Timestamp) {
+        self.last_received = now;
+    }
+
     /// The transport is gone.
     pub fn transport_lost(&mut self) {
         if self.state != State::Ended {
@@ -335,9 +340,13 @@ impl Connection {
         }
     }
 
-    /// Closes a session, ours or the peer's, or an Attach or Register exchange. Late commands for it are dropped.
+    /// Closes a session, ours or the peer's, or an Attach or Register exchange. Late commands for it are dropped. What is
+    /// complete by now is acknowledged first, so that the peer can tell it from what the Close refuses.
     pub fn close_session(&mut self, session: SessionId, reason: CloseReason) {
         if self.sessions.contains_key(&session) {
+            if self.inbound.acknowledgeable() > 0 {
+                self.acknowledge_now();
+            }
             self.send(&Command::Close { session, reason });
             self.bury(session);
         }
