@@ -198,7 +198,7 @@ pub(crate) fn encode(command: &Command, out: &mut Vec<u8>) {
 /// The Connect of a device, with its SecConnect.
 pub(crate) fn connect(device: &relay_core::address::DeviceUrl, token: Bytes) -> Command {
     let text = |text: &'static str| Text::new(text.as_bytes()).expect("ASCII");
-    Command::Connect(Connect {
+    Command::from(Connect {
         minor_version: Version::V1_6.minor(),
         target_device_url: text(RELAY_URL),
         source_device_urls: [Text::from(device)].into_iter().collect(),

@@ -184,7 +184,7 @@ impl Peer {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Connect(connect) => self.connect(connect),
+            Event::Connect(connect) => self.connect(*connect),
             Event::ConnectAuthenticate { token } => {
                 let (challenge, _) = self.challenges.remove(&None).unwrap();
                 challenge.verify(&token).unwrap();

@@ -375,7 +375,7 @@ impl Script {
     fn relay_event(&mut self, event: connection::Event) {
         use connection::Event as E;
         match event {
-            E::Connect(connect) => self.connect(connect),
+            E::Connect(connect) => self.connect(*connect),
             E::ConnectAuthenticate { token } => {
                 let (challenge, _) = self.challenges.remove(&None).unwrap();
                 challenge.verify(&token).unwrap();

@@ -521,7 +521,7 @@ impl Relay {
 
     fn connection_event(&mut self, id: ConnectionId, event: Event) {
         match event {
-            Event::Connect(connect) => self.connect_received(id, connect),
+            Event::Connect(connect) => self.connect_received(id, *connect),
             Event::ConnectAuthenticate { token } => self.connect_authenticate_received(id, &token),
             Event::Open(open) => self.open_received(id, open),
             Event::FanoutOpen(open) => self.fanout_open_received(id, open),

@@ -338,8 +338,8 @@ pub struct AccountRequest {
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// See [`Connect`].
-    Connect(Connect),
+    /// See [`Connect`]. Boxed: it is by far the largest, once in a connection, and the others are handed on all the time.
+    Connect(Box<Connect>),
     /// The answer to Connect (4.2).
     ConnectResponse {
         /// The negotiated MinorVersionNumber.
@@ -431,6 +431,12 @@ pub enum Command {
     SessionStatus(SessionStatus),
 }
 
+impl From<Connect> for Command {
+    fn from(connect: Connect) -> Self {
+        Command::Connect(Box::new(connect))
+    }
+}
+
 impl Command {
     /// Decodes one whole command, as [`super::frame::FrameReader`] cuts them, on a connection of `version`.
     ///
@@ -443,6 +449,25 @@ impl Command {
         let command = fields.command(version)?;
         if fields.bytes.is_empty() { Ok(command) } else { Err(DecodeError::Trailing(id)) }
     }
+}
+
+/// Decodes one whole Data command.
+pub(super) fn decode_data(frame: Bytes) -> Result<(SessionId, Bytes), DecodeError> {
+    let mut fields = Fields::new(CommandId::Data, frame);
+    fields.skip(profile::PREFIX_BYTES)?;
+    fields.data()
+}
+
+/// Decodes one whole EndMessage command.
+pub(super) fn decode_end_message(frame: &[u8]) -> Result<SessionId, DecodeError> {
+    let id = CommandId::EndMessage;
+    let session = frame.get(profile::PREFIX_BYTES..).ok_or(DecodeError::Truncated(id))?;
+    let session = session.first_chunk().ok_or(DecodeError::Truncated(id))?;
+    session_id(id, u32::from_le_bytes(*session))
+}
+
+fn session_id(command: CommandId, session: u32) -> Result<SessionId, DecodeError> {
+    if session == 0 { Err(DecodeError::SessionZero(command)) } else { Ok(SessionId(session)) }
 }
 
 /// The unread fields of one command.
@@ -459,7 +484,7 @@ impl Fields {
     fn command(&mut self, version: Version) -> Result<Command, DecodeError> {
         use CommandId as C;
         Ok(match self.id {
-            C::Connect => Command::Connect(self.connect()?),
+            C::Connect => Command::Connect(Box::new(self.connect()?)),
             C::ConnectResponse => self.connect_response()?,
             C::ConnectAuthenticate => Command::ConnectAuthenticate { token: self.token()? },
             C::ConnectClose => Command::ConnectClose {
@@ -480,7 +505,10 @@ impl Fields {
             C::Register => Command::Register(self.account_request()?),
             C::RegisterResponse => Command::RegisterResponse { event: self.session()?, token: self.token()? },
             C::Message => Command::Message(self.message()?),
-            C::Data => Command::Data { session: self.session()?, payload: std::mem::take(&mut self.bytes) },
+            C::Data => {
+                let (session, payload) = self.data()?;
+                Command::Data { session, payload }
+            }
             C::EndMessage => Command::EndMessage { session: self.session()? },
             C::Noop => Command::Noop { message_count: self.u32()? },
             C::Close => Command::Close { session: self.session()?, reason: self.u8()?.into() },
@@ -644,10 +672,11 @@ impl Fields {
     }
 
     fn session(&mut self) -> Result<SessionId, DecodeError> {
-        match self.u32()? {
-            0 => Err(DecodeError::SessionZero(self.id)),
-            session => Ok(SessionId(session)),
-        }
+        session_id(self.id, self.u32()?)
+    }
+
+    fn data(&mut self) -> Result<(SessionId, Bytes), DecodeError> {
+        Ok((self.session()?, std::mem::take(&mut self.bytes)))
     }
 
     fn token(&mut self) -> Result<Bytes, DecodeError> {

@@ -3,7 +3,6 @@
 //!
 //! `cargo test -p relay-core --test simulation` runs 300 seeds. `FURROW_SEEDS=10000` runs more, `FURROW_SEED=17`
 //! begins with the 17th, so that `FURROW_SEED=17 FURROW_SEEDS=1` repeats one.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod client;

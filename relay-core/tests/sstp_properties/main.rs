@@ -76,7 +76,7 @@ fn some_connect() -> impl Strategy<Value = Command> {
         (any::<u8>(), some_text(0), vec(some_text(0), 1..4), some_bytes(300), some_text(0), some_text(0));
     fields.prop_map(
         |(minor_version, target_device_url, sources, authentication_token, version, capabilities)| {
-            Command::Connect(Connect {
+            Command::from(Connect {
                 minor_version,
                 target_device_url,
                 source_device_urls: sources.into(),
@@ -363,7 +363,7 @@ fn feed(machine: &mut Connection, pieces: Vec<Bytes>) -> Result<(), TestCaseErro
 
 /// Commands that make sense together more often than not: few sessions, and a fitting Connect in front of some.
 fn some_conversation() -> impl Strategy<Value = Bytes> {
-    let connect = Command::Connect(Connect {
+    let connect = Command::from(Connect {
         minor_version: 6,
         target_device_url: text(RELAY),
         source_device_urls: [text(CLIENT)].into_iter().collect(),

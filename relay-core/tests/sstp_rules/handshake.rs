@@ -43,8 +43,7 @@ fn connect_row_0_connect_to_the_initiator_closes_with_0x03() {
 fn connect_row_1_wrong_target_is_answered_with_wrong_device() {
     let mut script = Script::fresh_relay();
     let Command::Connect(connect) = connect(6) else { unreachable!() };
-    let events =
-        script.receive(Command::Connect(Connect { target_device_url: text("dpp://x/y"), ..connect }));
+    let events = script.receive(Command::from(Connect { target_device_url: text("dpp://x/y"), ..*connect }));
     assert_refused(&mut script, &events, ConnectResponseId::WrongDevice);
 }
 
@@ -52,7 +51,7 @@ fn connect_row_1_wrong_target_is_answered_with_wrong_device() {
 fn connect_row_1_comes_before_the_version() {
     let mut script = Script::fresh_relay();
     let Command::Connect(connect) = connect(4) else { unreachable!() };
-    let events = script.receive(Command::Connect(Connect { target_device_url: Text::EMPTY, ..connect }));
+    let events = script.receive(Command::from(Connect { target_device_url: Text::EMPTY, ..*connect }));
     assert_refused(&mut script, &events, ConnectResponseId::WrongDevice);
 }
 
@@ -398,7 +397,7 @@ fn a_handed_off_connection_continues_as_if_it_had_begun_there() {
         let mut events = first.receive_bytes(&whole[..cut]);
         let Some(Event::Connect(connect)) = events.pop() else { panic!("{events:?}") };
         first.machine.receive(START, whole.slice(cut..));
-        let handed = first.machine.hand_off(connect);
+        let handed = first.machine.hand_off(*connect);
         assert_eq!(handed, whole, "cut at {cut}");
     }
     let mut second =
@@ -422,7 +421,7 @@ fn connect_of_an_initiator_names_its_devices_and_its_highest_version() {
     let mut script = Script { machine, now: START };
     assert_eq!(
         script.sent(),
-        [Command::Connect(Connect {
+        [Command::from(Connect {
             minor_version: 6,
             target_device_url: text(RELAY),
             source_device_urls: own.into(),

@@ -154,7 +154,7 @@ impl Script {
 }
 
 pub(crate) fn connect(minor_version: u8) -> Command {
-    Command::Connect(Connect {
+    Command::from(Connect {
         minor_version,
         target_device_url: text(RELAY),
         source_device_urls: [text(CLIENT)].into_iter().collect(),

@@ -75,7 +75,7 @@ fn session_status(indexes: &[u16]) -> Command {
 }
 
 fn connect(minor_version: u8) -> Command {
-    Command::Connect(Connect {
+    Command::from(Connect {
         minor_version,
         target_device_url: text("relayA"),
         source_device_urls: [text("device1")].into_iter().collect(),

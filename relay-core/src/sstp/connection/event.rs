@@ -93,7 +93,7 @@ pub enum Ended {
 pub enum Event {
     /// A peer wants in; its version and target fit. Answer with [`Connection::accept`](super::Connection::accept) or [`Connection::refuse`](super::Connection::refuse); until then
     /// nothing behind it is read.
-    Connect(Connect),
+    Connect(Box<Connect>),
     /// Our Connect was answered. With Ok the connection is established.
     ConnectResponse {
         /// The verdict.

@@ -74,7 +74,7 @@ impl Connection {
 
     /// The side that opened the transport; sends Connect at once, with a SecConnect `token` or an empty one.
     pub fn initiator(config: Arc<ConnectionConfig>, now: Timestamp, target: Text, token: Bytes) -> Self {
-        let connect = Command::Connect(Connect {
+        let connect = Command::from(Connect {
             minor_version: config.version.minor(),
             target_device_url: target,
             source_device_urls: config.local_device_urls.iter().cloned().collect(),
@@ -260,7 +260,7 @@ impl Connection {
     /// take the connection over. The connection is of no use afterwards.
     pub fn hand_off(self, connect: Connect) -> Bytes {
         let mut bytes = bytes::BytesMut::new();
-        Command::Connect(connect).encode(&mut bytes);
+        Command::from(connect).encode(&mut bytes);
         bytes.extend_from_slice(&self.reader.into_rest());
         bytes.freeze()
     }

@@ -3,7 +3,7 @@
 use super::{Connection, Ended, Endpoint, Event, State, Violation};
 use crate::sstp::codes::{CloseReason, ConnectResponseId, OpenResponseId};
 use crate::sstp::command::{
-    AccountRequest, Command, CommandId, Connect, DecodeError, FanoutOpen, Message, Open, SessionId,
+    self, AccountRequest, Command, CommandId, Connect, DecodeError, FanoutOpen, Message, Open, SessionId,
     SessionStatus, Version,
 };
 use crate::sstp::profile;
@@ -19,6 +19,15 @@ impl Connection {
         if self.state != State::Established {
             return self.before_established(now, id, frame);
         }
+        // The commands of every message, without the detour over a value that could be any command.
+        match id {
+            CommandId::Data => {
+                let (session, payload) = command::decode_data(frame)?;
+                return self.received_data(session, payload);
+            }
+            CommandId::EndMessage => return self.received_end_message(command::decode_end_message(&frame)?),
+            _ => {}
+        }
         match Command::decode(frame, self.version)? {
             Command::ConnectClose { reason, message_count, return_time } => {
                 self.received_connect_close(reason, message_count, return_time)
@@ -30,8 +39,6 @@ impl Connection {
             Command::SessionStatus(status) => self.received_session_status(status),
             Command::Close { session, reason } => self.received_close(session, reason),
             Command::Message(message) => self.received_message(message),
-            Command::Data { session, payload } => self.received_data(session, payload),
-            Command::EndMessage { session } => self.received_end_message(session),
             Command::Noop { message_count } => self.acknowledged(message_count).map(|()| None),
             Command::Attach(request) => self.received_request(id, request, Session::Attach, Event::Attach),
             Command::Register(request) => {
@@ -44,7 +51,10 @@ impl Connection {
                 self.in_exchange(id, event, true, Event::AttachAuthenticate { event, token })
             }
             Command::RegisterResponse { event, token } => self.received_register_response(event, token),
-            Command::Connect(_) | Command::ConnectResponse { .. } => Err(Violation::OutOfPlace(id)),
+            Command::Connect(_)
+            | Command::ConnectResponse { .. }
+            | Command::Data { .. }
+            | Command::EndMessage { .. } => Err(Violation::OutOfPlace(id)),
         }
     }
 
@@ -83,7 +93,7 @@ impl Connection {
     }
 
     /// 3.1.5.1, rows 1 to 3; the rest is the owner's.
-    fn received_connect(&mut self, connect: Connect) -> Option<Event> {
+    fn received_connect(&mut self, connect: Box<Connect>) -> Option<Event> {
         self.state = State::Connecting;
         let refusal = if !self.config.local_device_urls.contains(&connect.target_device_url) {
             Some(ConnectResponseId::WrongDevice)
