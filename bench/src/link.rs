@@ -179,10 +179,8 @@ impl Epoll {
         ready.clear();
         if !self.look()? && !patience.is_zero() {
             // ppoll keeps time to the nanosecond, which epoll_wait does not.
-            let timeout = Timespec {
-                tv_sec: patience.as_secs() as i64,
-                tv_nsec: i64::from(patience.subsec_nanos()),
-            };
+            let timeout =
+                Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
             match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout)) {
                 Ok(0) | Err(Errno::INTR) => return Ok(()),
                 Ok(_) => self.look()?,

@@ -449,7 +449,8 @@ impl<W: Wire> Driver<W> {
         for &event in &ready {
             if event.writable {
                 let link = &mut self.ends[event.token].link;
-                link.unblock(&self.epoll, event.token).map_err(|error| LoadError::from(error).on(event.token))?;
+                link.unblock(&self.epoll, event.token)
+                    .map_err(|error| LoadError::from(error).on(event.token))?;
                 let group = self.ends[event.token].group;
                 if let Some(state) = self.groups.get_mut(group) {
                     mark(&mut state.dirty, &mut self.dirty_groups, group);
@@ -469,8 +470,7 @@ impl<W: Wire> Driver<W> {
         let mut ear =
             Ear { acknowledged: 0, delivered: 0, reader: reader.as_mut(), now, tally: &mut self.tally };
         let open = link.receive(&mut self.scratch, |input, out| {
-            wire.take(input, out, &mut ear)
-                .map_err(|error| LoadError::Wire { end: usize::MAX, error })
+            wire.take(input, out, &mut ear).map_err(|error| LoadError::Wire { end: usize::MAX, error })
         })?;
         let (acknowledged, delivered) = (ear.acknowledged, ear.delivered);
         if !open {

@@ -20,8 +20,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How the relay is set up.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RelayOptions {
-    /// Shards of the relay
-    #[arg(long, default_value_t = 1)]
+    /// Shards of the relay; 0 is one for each processor
+    #[arg(long, default_value_t = 0)]
     pub(crate) shards: usize,
     /// Milliseconds that a group commit waits for recipients that are online (storage.commit_delay)
     #[arg(long, value_name = "MS", default_value_t = 0)]
@@ -101,20 +101,17 @@ impl RelayProcess {
         users: u32,
         keys: Arc<ClientCredentials>,
     ) -> Result<Self, RelayError> {
-        let directory =
-            children::temporary_directory(&options.dir).map_err(system("temporary directory"))?;
+        let directory = children::temporary_directory(&options.dir).map_err(system("temporary directory"))?;
         let mut init = Command::new(program("relayd")?);
         init.arg("init").arg(directory.path()).args(["--url", population::RELAY_URL]).stdout(Stdio::null());
-        let status = init
-            .status()
-            .map_err(|error| RelayError::Program { path: init.get_program().into(), error })?;
+        let status =
+            init.status().map_err(|error| RelayError::Program { path: init.get_program().into(), error })?;
         if !status.success() {
             return Err(RelayError::Init(status));
         }
         let config = directory.path().join("furrow.toml");
         let address = free_address().map_err(system("free port"))?;
-        std::fs::write(&config, configuration(options, &config, address)?)
-            .map_err(system("furrow.toml"))?;
+        std::fs::write(&config, configuration(options, &config, address)?).map_err(system("furrow.toml"))?;
         population::register(&directory.path().join("data/users"), 0..users, &keys)?;
         let identity = RelayIdentity::load(&directory.path().join("relay-identity.toml"))?;
         let mut relay = Self { directory, config, address, keys, identity, running: None };
@@ -192,11 +189,7 @@ fn program(name: &str) -> Result<PathBuf, RelayError> {
     Ok(own.with_file_name(name))
 }
 
-fn configuration(
-    options: &RelayOptions,
-    path: &Path,
-    address: SocketAddr,
-) -> Result<String, RelayError> {
+fn configuration(options: &RelayOptions, path: &Path, address: SocketAddr) -> Result<String, RelayError> {
     let mut config = Config::load(path)?;
     config.listen.sstp = vec![address];
     config.shards.count = options.shards;
@@ -223,7 +216,11 @@ fn with_setting(text: &str, setting: &str) -> Option<String> {
                 current = name.trim_end_matches(']');
             }
             let is_it = current == section
-                && line.trim_start_matches('#').trim().split_once('=').is_some_and(|(name, _)| name.trim() == key);
+                && line
+                    .trim_start_matches('#')
+                    .trim()
+                    .split_once('=')
+                    .is_some_and(|(name, _)| name.trim() == key);
             if is_it && !found {
                 found = true;
                 return format!("{key} = {value}");

@@ -159,8 +159,7 @@ pub(crate) struct Report {
 impl Report {
     /// Of a workload.
     pub(crate) fn new(workload: &'static str) -> Self {
-        let mut report =
-            Self { workload, settings: Map::new(), lines: Vec::new(), results: Map::new() };
+        let mut report = Self { workload, settings: Map::new(), lines: Vec::new(), results: Map::new() };
         report.setting("machine", crate::proc_stat::machine());
         report
     }
@@ -215,7 +214,8 @@ mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
-        for (numbers, middle) in [(vec![], 0.0), (vec![3.0, 1.0, 2.0], 2.0), (vec![4.0, 1.0, 3.0, 2.0], 2.5)] {
+        for (numbers, middle) in [(vec![], 0.0), (vec![3.0, 1.0, 2.0], 2.0), (vec![4.0, 1.0, 3.0, 2.0], 2.5)]
+        {
             assert_eq!(median(numbers), middle);
         }
     }

@@ -34,7 +34,11 @@ pub(crate) fn parties(relay: &RelayProcess, senders: u32, recipients: u32) -> Ve
         let members = first + 1..first + 1 + recipients;
         Party {
             sender,
-            sending: traffic::sender(relay, first, Recipients::Many(members.clone().map(User::new).collect())),
+            sending: traffic::sender(
+                relay,
+                first,
+                Recipients::Many(members.clone().map(User::new).collect()),
+            ),
             receiving: members.map(|user| traffic::receiver(relay, user)).collect(),
         }
     };

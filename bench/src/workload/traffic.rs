@@ -44,7 +44,9 @@ impl Traffic {
             return Err(Failure::Setting(format!("--payload must be {HEAD_BYTES} to {MOST_PAYLOAD}")));
         }
         if self.window == 0 || senders == 0 || self.rate.is_some_and(|rate| rate <= 0.0) {
-            return Err(Failure::Setting("--window, --rate and the number of senders must be above 0".into()));
+            return Err(Failure::Setting(
+                "--window, --rate and the number of senders must be above 0".into(),
+            ));
         }
         Ok(Load {
             pattern: Pattern::new(self.payload),
