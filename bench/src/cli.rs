@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::workload::{durable, fanout, online};
@@ -17,6 +18,7 @@ const EXAMPLES: &str = "Examples:
   relay-bench run online                             messages a second between people who are connected
   relay-bench run online --rate 200000               latency at a rate, a stall included
   relay-bench run durable --payload 4096 --json      messages a second onto the disk, for programs
+  relay-bench compare --quick                        beside NATS, JetStream, Redis streams and Mosquitto
 
 Each run starts the relayd that lies beside this program on loopback, with users of its own, and ends it. Build both with:
   cargo build --release -p shard -p bench";
@@ -29,6 +31,15 @@ enum Command {
         workload: Workload,
         /// Print one JSON object
         #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Is the relay faster than NATS, JetStream, Redis streams and Mosquitto at the same work, and how far is it from what
+    /// the machine can do?
+    Compare {
+        #[command(flatten)]
+        options: Compare,
+        /// Print one JSON array
+        #[arg(long)]
         json: bool,
     },
 }
@@ -62,6 +73,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     crate::children::guard().map_err(Failure::system("signal handler"))?;
     match arguments.command {
         Command::Run { workload, json } => workload.run()?.print(json),
+        Command::Compare { options, json } => compare::run(&options, json)?,
     }
     Ok(())
 }

@@ -5,11 +5,14 @@
 mod children;
 mod cli;
 mod clock;
+mod compare;
 mod failure;
+mod floor;
 mod link;
 mod load;
 mod measure;
 mod payload;
+mod peers;
 mod population;
 mod proc_stat;
 mod relay_process;

@@ -20,8 +20,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How the relay is set up.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RelayOptions {
-    /// Shards of the relay
-    #[arg(long, default_value_t = 1)]
+    /// Shards of the relay; 0 is one for each processor
+    #[arg(long, default_value_t = 0)]
     pub(crate) shards: usize,
     /// Milliseconds that a group commit waits for recipients that are online (storage.commit_delay)
     #[arg(long, value_name = "MS", default_value_t = 0)]

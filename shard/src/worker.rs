@@ -325,7 +325,8 @@ impl Worker {
                 None => return,
                 Some(Ok(bytes)) if !bytes.is_empty() => {
                     self.relay.borrow_mut().received(self.now(), carrier.id, bytes);
-                    // A connection that is another shard's from now on must not be read again here.
+                    // Before anybody else's turn: a connection that is handed over has left the relay already, and the next one
+                    // that is accepted may get its index, and with it its place in the table of sockets.
                     self.perform_actions();
                     self.after_input();
                 }
