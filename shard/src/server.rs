@@ -263,6 +263,10 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
     RelayConfig {
         max_connections: config.limits.connections_per_shard,
         max_connections_per_device: config.limits.connections_per_device,
+        max_unauthenticated: config.limits.unauthenticated_per_shard,
+        max_unauthenticated_per_address: config.limits.unauthenticated_per_address,
+        failures_per_address_per_minute: config.limits.failures_per_address_per_minute as u32,
+        registrations_per_address_per_minute: config.limits.registrations_per_address_per_minute as u32,
         max_fanout_recipients: config.limits.fanout_recipients,
         connection_in_flight_bytes: config.limits.connection_in_flight_bytes,
         shard_in_flight_bytes: config.limits.shard_in_flight_bytes,

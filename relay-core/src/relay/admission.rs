@@ -37,10 +37,25 @@ pub enum Registered {
         /// Why it was refused, if it was.
         failure: Option<SecurityError>,
     },
+    /// The relay has no capacity to judge it.
+    Busy {
+        /// The token of RegisterResponse.
+        response: Bytes,
+    },
     /// Not a registration message: the exchange is closed with ProtocolError.
     Malformed(SecurityError),
     /// It was right, but could not be made durable: the exchange is closed with InternalError.
     Failed,
+}
+
+impl Registered {
+    /// The outcome for a Register with this security message if there is no capacity to judge it.
+    pub fn busy(token: &[u8]) -> Self {
+        match security::busy_response(token) {
+            Ok(response) => Self::Busy { response },
+            Err(reason) => Self::Malformed(reason),
+        }
+    }
 }
 
 impl Relay {
@@ -60,16 +75,13 @@ impl Relay {
         if record.as_ref().is_some_and(|record| record.locked_out) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
-        let connections = self.devices.entry(device.clone()).or_insert(0);
-        *connections += 1;
-        let crossed = *connections as usize > self.config.max_connections_per_device;
         self.peer_mut(id).device = Some(device.clone());
-        if crossed {
+        if self.has_too_many_connections(&device) {
             let connection = self.connection(id);
             connection.accept(Default::default(), Bytes::new(), false);
             return connection.close(CloseReason::CrossedConnections, 0);
         }
-        if self.draining || self.peers.len() > self.config.max_connections {
+        if self.draining || self.peers.len() > self.config.max_connections || self.puts_off(id) {
             let retry_time = self.config.retry_time.as_secs() as u32;
             return self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
         }
@@ -92,7 +104,35 @@ impl Relay {
         }
     }
 
+    /// Only connections that have proven to be the device's count, or strangers could shut it out by naming it.
+    fn has_too_many_connections(&self, device: &DeviceUrl) -> bool {
+        let connections = self.devices.get(device).map_or(0, |&connections| connections as usize);
+        connections >= self.config.max_connections_per_device
+    }
+
+    /// Whether a Connect has to wait: its address has failed too often, or has too many half-open connections (those that
+    /// other shards hand over are not turned away at the door).
+    fn puts_off(&mut self, id: ConnectionId) -> bool {
+        let Some(source) = self.peer(id).source else { return false };
+        let failures = self.config.failures_per_address_per_minute;
+        let half_open = self.strangers.half_open(source);
+        let puts_off = !self.strangers.may_try(self.now, source, failures)
+            || half_open > self.config.max_unauthenticated_per_address;
+        self.stats.put_off += u64::from(puts_off);
+        puts_off
+    }
+
+    /// The connection is half-open no more.
+    pub(super) fn no_stranger(&mut self, id: ConnectionId) {
+        let peer = self.peer_mut(id);
+        let source = peer.source;
+        if let Some(turn) = peer.turn.take() {
+            self.strangers.leave(source, turn);
+        }
+    }
+
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
+        self.no_stranger(id);
         let peer = self.peers.remove(id.index());
         let bytes = peer.connection.hand_off(connect);
         self.stats.handed_off += 1;
@@ -107,10 +147,15 @@ impl Relay {
             self.report(id, None, reason);
             return self.connection(id).close(CloseReason::DeviceAuthenticationFailed, 0);
         }
+        self.no_stranger(id);
+        let device = self.peer(id).device.clone().expect("set by Connect");
+        if self.has_too_many_connections(&device) {
+            return self.connection(id).close(CloseReason::CrossedConnections, 0);
+        }
+        *self.devices.entry(device.clone()).or_insert(0) += 1;
         let peer = self.peer_mut(id);
         peer.connection.authenticated();
         peer.authenticated = true;
-        let device = peer.device.clone().expect("set by Connect");
         self.stats.authenticated += 1;
         let record = self.directory.device(&device).unwrap_or_default();
         for account in record.accounts {
@@ -193,6 +238,12 @@ impl Relay {
             return self.connection(id).close_session(request.event, CloseReason::ProtocolError);
         };
         let (event, token) = (request.event, request.authentication_token);
+        let most = self.config.registrations_per_address_per_minute;
+        if let Some(source) = self.peer(id).source
+            && !self.strangers.may_register(self.now, source, most)
+        {
+            return self.registration_done(id, event, Registered::busy(&token));
+        }
         self.actions.push_back(Action::Register(Registration {
             connection: id,
             event,
@@ -215,6 +266,10 @@ impl Relay {
                 }
                 self.connection(id).register_response(event, response);
             }
+            Registered::Busy { response } => {
+                self.stats.busy += 1;
+                self.connection(id).register_response(event, response);
+            }
             Registered::Malformed(reason) => {
                 self.report(id, None, reason);
                 self.connection(id).close_session(event, CloseReason::ProtocolError);
@@ -225,13 +280,15 @@ impl Relay {
     }
 
     fn report(&mut self, id: ConnectionId, account: Option<AccountUrl>, reason: SecurityError) {
-        let device = self.peer(id).device.clone();
+        let peer = self.peer(id);
+        let (device, address, source) = (peer.device.clone(), peer.address, peer.source);
         self.stats.security_failures += 1;
-        self.actions.push_back(Action::SecurityFailed(SecurityFailure {
-            connection: id,
-            device,
-            account,
-            reason,
-        }));
+        if let Some(source) = source {
+            self.strangers.failed(self.now, source, self.config.failures_per_address_per_minute);
+        }
+        if let Some(untold) = self.strangers.log_line(self.now, source) {
+            let failure = SecurityFailure { connection: id, address, device, account, reason, untold };
+            self.actions.push_back(Action::SecurityFailed(failure));
+        }
     }
 }

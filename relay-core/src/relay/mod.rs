@@ -19,6 +19,7 @@ pub mod mesh;
 mod origin;
 mod outlet;
 mod peer;
+mod strangers;
 mod wheel;
 
 pub use admission::{Registered, Registration};
@@ -43,8 +44,10 @@ use outlet::Outlet;
 use peer::Peer;
 use slab::Slab;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use strangers::Strangers;
 use wheel::TimerWheel;
 
 /// How often expired mail is looked for.
@@ -83,7 +86,7 @@ pub enum Action {
         /// The connection.
         connection: ConnectionId,
     },
-    /// Something for the security log.
+    /// Something for the security log; a bounded number of them a minute, for each address and in all.
     SecurityFailed(SecurityFailure),
     /// A connection has ended, for the log.
     Ended {
@@ -101,12 +104,16 @@ pub enum Action {
 pub struct SecurityFailure {
     /// The connection.
     pub connection: ConnectionId,
+    /// The peer's address, if it is known.
+    pub address: Option<IpAddr>,
     /// The device that it claims to be.
     pub device: Option<DeviceUrl>,
     /// The account concerned, if one is.
     pub account: Option<AccountUrl>,
     /// What was wrong.
     pub reason: SecurityError,
+    /// Earlier failures from the same address that were not told, to spare the log.
+    pub untold: u32,
 }
 
 /// Counters of one shard since its start.
@@ -125,6 +132,14 @@ pub struct RelayStats {
     pub registered: u64,
     /// Failed authentications and registrations.
     pub security_failures: u64,
+    /// Connections turned away because their address had too many half-open ones.
+    pub turned_away: u64,
+    /// Half-open connections that were dropped to make room.
+    pub pushed_out: u64,
+    /// Connects answered with TryLater because their address had failed too often or had too many half-open connections.
+    pub put_off: u64,
+    /// Registers answered with Busy.
+    pub busy: u64,
     /// Messages that arrived at this shard's mailroom.
     pub deposits: u64,
     /// Messages completed towards their origin.
@@ -154,7 +169,8 @@ pub struct Relay {
     now: Timestamp,
     peers: Slab<Peer>,
     next_generation: u32,
-    /// Connections of each device.
+    strangers: Strangers,
+    /// Authenticated connections of each device.
     devices: HashMap<DeviceUrl, u32>,
     origin: Origin,
     mailroom: Mailroom,
@@ -198,6 +214,7 @@ impl Relay {
             now,
             peers: Slab::new(),
             next_generation: 0,
+            strangers: Strangers::default(),
             devices: HashMap::new(),
             origin: Origin::default(),
             mailroom: Mailroom::new(next_record),
@@ -217,22 +234,51 @@ impl Relay {
         self.mailroom.restore(message);
     }
 
-    /// A transport was accepted, or handed over by another shard with what was received on it.
-    pub fn connected(&mut self, now: Timestamp, handed_over: Option<Bytes>) -> ConnectionId {
+    /// Whether the driver is to drop a transport that it has just accepted from `address`, without a word and without
+    /// [`Relay::connected`], since the address has too many half-open connections. Costs no memory.
+    pub fn turns_away(&mut self, address: IpAddr) -> bool {
+        let source = self.strangers.source(address, &mut *self.entropy);
+        let turns_away = self.strangers.half_open(source) >= self.config.max_unauthenticated_per_address;
+        self.stats.turned_away += u64::from(turns_away);
+        turns_away
+    }
+
+    /// A transport was accepted, or handed over by another shard with what was received on it. A peer without an address
+    /// counts among the shard's half-open connections only.
+    pub fn connected(
+        &mut self,
+        now: Timestamp,
+        address: Option<IpAddr>,
+        handed_over: Option<Bytes>,
+    ) -> ConnectionId {
         self.now = now;
+        let source = address.map(|address| self.strangers.source(address, &mut *self.entropy));
         let entry = self.peers.vacant_entry();
         let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
         self.next_generation = self.next_generation.wrapping_add(1);
         let mut peer = Peer::new(id, Connection::acceptor(self.config.connection.clone(), now));
         peer.handed_here = handed_over.is_some();
+        (peer.address, peer.source) = (address, source);
+        peer.turn = Some(self.strangers.enter(source, id));
         entry.insert(peer);
         self.stats.connections += 1;
         self.touch(id);
+        self.make_room();
         match handed_over {
             Some(bytes) => self.received(now, id, bytes),
             None => self.arm(id),
         }
         id
+    }
+
+    /// Drops the oldest half-open connections above the bound.
+    fn make_room(&mut self) {
+        while let Some(oldest) = self.strangers.oldest_above(self.config.max_unauthenticated.max(1)) {
+            self.stats.pushed_out += 1;
+            self.connection(oldest).transport_lost();
+            self.poll_connection(oldest);
+            self.settle();
+        }
     }
 
     /// Bytes arrived on a connection.
@@ -427,6 +473,11 @@ impl Relay {
         self.settle();
     }
 
+    /// Connections at present whose device has not proven itself.
+    pub fn unauthenticated(&self) -> usize {
+        self.strangers.len()
+    }
+
     /// Connections at present.
     pub fn connections(&self) -> usize {
         self.peers.len()
@@ -558,7 +609,9 @@ impl Relay {
         peer.attachments.clear();
         peer.challenge = None;
         let device = peer.device.take();
-        if let Some(device) = &device
+        let authenticated = peer.authenticated;
+        self.no_stranger(id);
+        if let Some(device) = device.as_ref().filter(|_| authenticated)
             && let Some(connections) = self.devices.get_mut(device)
         {
             *connections -= 1;
