@@ -273,13 +273,14 @@ mod tests {
     #[test]
     fn the_line_gives_way_at_its_old_end() {
         let strangers = &mut Strangers::default();
-        let from = Some(source(strangers, "192.0.2.1"));
+        let source = source(strangers, "192.0.2.1");
+        let from = Some(source);
         let turns: Vec<_> = (0..3).map(|index| strangers.enter(from, connection(index))).collect();
         assert_eq!(strangers.oldest_above(3), None);
         assert_eq!(strangers.oldest_above(2), Some(connection(0)));
         strangers.leave(from, turns[0]);
         assert_eq!(strangers.oldest_above(1), Some(connection(1)));
-        assert_eq!(strangers.half_open(from.unwrap()), 2);
+        assert_eq!(strangers.half_open(source), 2);
     }
 
     #[test]
