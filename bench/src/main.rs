@@ -1,2 +1,32 @@
-//! placeholder
-fn main() {}
+//! relay-bench: a load generator for SSTP relays, the workloads that questions are answered with, and the same work done by
+//! the peers.
+#![forbid(unsafe_code)]
+
+mod children;
+mod cli;
+mod clock;
+mod failure;
+mod link;
+mod load;
+mod measure;
+mod payload;
+mod population;
+mod proc_stat;
+mod relay_process;
+mod report;
+mod sstp_wire;
+mod tally;
+mod wire;
+mod workload;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("relay-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -6,6 +6,7 @@ use shard::init::init;
 use shard::server::Server;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tuning::{Config, LogFormat};
@@ -107,7 +108,10 @@ fn run(config: Config) -> Outcome {
 
 fn start_log(config: &Config) {
     let level = tracing_subscriber::EnvFilter::new(config.log.level.as_str());
-    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -1,6 +1,6 @@
 //! One shard: its relay, its log, its sockets and the tasks that carry between them, all on one executor.
 //!
-//! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs ([`Worker::flush`]): however
+//! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs (`Worker::flush`): however
 //! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
 
 use crate::letter::Letter;

@@ -136,6 +136,10 @@ impl MailboxLog {
     /// refusal by the system.
     pub async fn open(options: LogOptions) -> Result<(Self, Replay), StorageError> {
         options.check()?;
+        // glommio opens a directory, to sync it, by its absolute path only.
+        let directory = std::path::absolute(&options.directory)
+            .map_err(|error| StorageError::io("finding", &options.directory, error))?;
+        let options = LogOptions { directory, ..options };
         let shard = (options.shard, options.shards);
         let found = LogDirectory::open(&options.directory, options.segment_bytes, shard).await?;
         let Replayed { replay, ledger, tails, last_batch } =

@@ -106,6 +106,18 @@ async fn content(log: &MailboxLog, message: &Restored) -> Vec<u8> {
 }
 
 #[test]
+fn a_log_may_be_named_by_a_relative_path() {
+    let directory = tempfile::Builder::new().prefix("relative-log-").tempdir_in(".").unwrap();
+    let relative = Path::new(".").join(directory.path().file_name().unwrap());
+    run(async {
+        let (log, _) = MailboxLog::open(options(&relative, 64 * KIB)).await.unwrap();
+        let positions = log.append(&[message(1, b"payload")]).await.unwrap();
+        assert_eq!(&log.read(positions[0]).await.unwrap()[..], b"payload");
+        log.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_confirmed_message_is_read_back_and_survives_a_reopen() {
     let directory = tempfile::tempdir().unwrap();
     run(async {

@@ -91,8 +91,8 @@ settings! {
     }
     /// How the relay uses the processors: one shard is one thread with its own ring, connections and log.
     shards: Shards {
-        /// How many shards; 0 is one for each processor that the process may use. A change moves stored mail to its
-        /// new shard at the next start.
+        /// How many shards; 0 is one for each processor that the process may use. It cannot be changed while mail is
+        /// stored: the relay says so and does not start.
         count: usize as Whole { min: 0, max: 1024 } => 0;
         /// The processors to run on, one shard for each; if not empty, it decides instead of count.
         cores: Vec<usize> as List { of: Whole { min: 0, max: 65_535 }, may_be_empty: true } => [];

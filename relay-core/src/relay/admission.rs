@@ -8,8 +8,10 @@ use super::{Action, Relay, SecurityFailure};
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::security::{self, HelloVerdict, SecurityError};
 use crate::sstp::command::{AccountRequest, Connect};
+use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, ConnectResponseId, SessionId};
 use bytes::Bytes;
+use std::net::IpAddr;
 
 /// A Register for the driver to judge with [`security::answer_register`], one at a time for the whole relay, since
 /// registrations read records, change them and write them back.
@@ -59,6 +61,30 @@ impl Registered {
 }
 
 impl Relay {
+    /// Whether the driver is to drop a transport that it has just accepted from `address`, without a word and without
+    /// [`Relay::connected`], since the address has too many half-open connections. Costs no memory.
+    pub fn turns_away(&mut self, address: IpAddr) -> bool {
+        let source = self.strangers.source(address, &mut *self.entropy);
+        let turns_away = self.strangers.half_open(source) >= self.config.max_unauthenticated_per_address;
+        self.stats.turned_away += u64::from(turns_away);
+        turns_away
+    }
+
+    /// Connections at present whose device has not proven itself.
+    pub fn unauthenticated(&self) -> usize {
+        self.strangers.len()
+    }
+
+    /// Drops the oldest half-open connections above the bound.
+    pub(super) fn make_room(&mut self) {
+        while let Some(oldest) = self.strangers.oldest_above(self.config.max_unauthenticated.max(1)) {
+            self.stats.pushed_out += 1;
+            self.connection(oldest).transport_lost();
+            self.poll_connection(oldest);
+            self.settle();
+        }
+    }
+
     /// Connect, from row 4 on (the machine has checked rows 0 to 3).
     pub(super) fn connect_received(&mut self, id: ConnectionId, connect: Connect) {
         let Ok(device) = DeviceUrl::new(connect.source_device_urls[0].as_bytes()) else {
@@ -72,7 +98,7 @@ impl Relay {
         {
             return self.hand_off(id, shard, connect);
         }
-        if record.as_ref().is_some_and(|record| record.locked_out) {
+        if connect.source_device_urls.iter().any(|device| self.is_locked_out(device)) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
         self.peer_mut(id).device = Some(device.clone());
@@ -129,6 +155,11 @@ impl Relay {
         if let Some(turn) = peer.turn.take() {
             self.strangers.leave(source, turn);
         }
+    }
+
+    fn is_locked_out(&self, device: &Text) -> bool {
+        let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
+        record.is_some_and(|record| record.locked_out)
     }
 
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
@@ -224,6 +255,10 @@ impl Relay {
             return;
         };
         let account = peer.attachments.swap_remove(index).account;
+        let still_attached = |other: &Attachment| other.account == account && other.challenge.is_none();
+        if peer.attachments.iter().any(still_attached) {
+            return;
+        }
         let target = Target::Account(account);
         if let Some(index) = peer.collects.iter().position(|(_, collected)| *collected == target) {
             let (shard, target) = peer.collects.swap_remove(index);

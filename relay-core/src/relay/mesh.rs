@@ -49,9 +49,13 @@ pub struct DepositId(pub(super) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MailboxId(pub(super) u32);
 
-/// Names a delivery session on the recipient's shard.
+/// Names a delivery session on the recipient's shard. The generation tells deliveries of different homes apart, whose
+/// epochs may be alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OutletId(pub(super) u32);
+pub struct OutletId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
 
 /// Tells one delivery of a mailbox from the next; unique on the home shard for as long as it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,8 +109,6 @@ pub struct DepositPart {
 pub struct DeliveryPart {
     /// The delivery session.
     pub outlet: OutletId,
-    /// Its epoch.
-    pub epoch: Epoch,
     /// On the first part: flag byte and tail of the Message command.
     pub head: Option<(u8, Bytes)>,
     /// The payload.
@@ -115,6 +117,17 @@ pub struct DeliveryPart {
     pub payload_bytes: u32,
     /// Whether the message ends here.
     pub last: bool,
+}
+
+/// What the commands around a part take of a window: Message and EndMessage with an ordinary head.
+const PART_OVERHEAD: u32 = 32;
+
+impl DeliveryPart {
+    /// What the part takes of its outlet's window, and what the outlet gives back. Never 0, so that empty messages
+    /// neither pass the window nor go without the credit that fetches the next ones.
+    pub(super) fn cost(&self) -> u32 {
+        self.payload_bytes + PART_OVERHEAD
+    }
 }
 
 /// One thing that one room says to another.
@@ -193,7 +206,7 @@ pub enum MeshItem {
         epoch: Epoch,
         /// Where to send to.
         outlet: OutletId,
-        /// Payload bytes that may be on the way at any time.
+        /// What parts that are on the way may cost in all; see `DeliveryPart::cost`.
         window: u32,
     },
     /// Outlet side to mailroom: the delivery is over; what was not acknowledged is to be delivered again.
@@ -205,14 +218,14 @@ pub enum MeshItem {
     },
     /// Mailroom to outlet.
     Deliver(DeliveryPart),
-    /// Outlet to mailroom: that many payload bytes have reached the connection's output.
+    /// Outlet to mailroom: a part has reached the connection's output.
     Credit {
         /// The mailbox.
         mailbox: MailboxId,
         /// The delivery.
         epoch: Epoch,
-        /// Payload bytes.
-        bytes: u32,
+        /// What the part cost; see `DeliveryPart::cost`.
+        cost: u32,
     },
     /// Outlet to mailroom: the client has acknowledged so many more messages, the oldest ones.
     Acknowledged {
@@ -227,8 +240,6 @@ pub enum MeshItem {
     CloseOutlet {
         /// The delivery session.
         outlet: OutletId,
-        /// Its epoch.
-        epoch: Epoch,
     },
 }
 
@@ -263,6 +274,8 @@ impl Mesh {
 
     /// Items that wait for the fullest other shard.
     pub(super) fn longest(&self) -> usize {
-        self.outboxes.iter().map(VecDeque::len).max().unwrap_or(0)
+        let this = usize::from(self.this.0);
+        let others = self.outboxes.iter().enumerate().filter(|(shard, _)| *shard != this);
+        others.map(|(_, items)| items.len()).max().unwrap_or(0)
     }
 }

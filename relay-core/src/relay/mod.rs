@@ -8,8 +8,8 @@
 //! * [`Relay::take_batch`]: records for the log, one batch at a time;
 //! * [`Relay::next_action`]: the rest.
 //!
-//! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: [`origin`], where messages come from;
-//! [`mailroom`], where they wait; [`outlet`], where they go.
+//! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
+//! `mailroom`, where they wait; `outlet`, where they go.
 
 mod admission;
 pub mod config;
@@ -175,6 +175,7 @@ pub struct Relay {
     origin: Origin,
     mailroom: Mailroom,
     outlets: Slab<Outlet>,
+    next_outlet: u32,
     /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
     acknowledged: Option<(ShardId, MailboxId, Epoch, u32)>,
     mesh: Mesh,
@@ -219,6 +220,7 @@ impl Relay {
             origin: Origin::default(),
             mailroom: Mailroom::new(next_record),
             outlets: Slab::new(),
+            next_outlet: 0,
             acknowledged: None,
             wheel: TimerWheel::new(now),
             sweep_at: now + SWEEP_EVERY,
@@ -232,15 +234,6 @@ impl Relay {
     /// Takes a message that replay found, before any connection.
     pub fn restore(&mut self, message: Restored) {
         self.mailroom.restore(message);
-    }
-
-    /// Whether the driver is to drop a transport that it has just accepted from `address`, without a word and without
-    /// [`Relay::connected`], since the address has too many half-open connections. Costs no memory.
-    pub fn turns_away(&mut self, address: IpAddr) -> bool {
-        let source = self.strangers.source(address, &mut *self.entropy);
-        let turns_away = self.strangers.half_open(source) >= self.config.max_unauthenticated_per_address;
-        self.stats.turned_away += u64::from(turns_away);
-        turns_away
     }
 
     /// A transport was accepted, or handed over by another shard with what was received on it. A peer without an address
@@ -269,16 +262,6 @@ impl Relay {
             None => self.arm(id),
         }
         id
-    }
-
-    /// Drops the oldest half-open connections above the bound.
-    fn make_room(&mut self) {
-        while let Some(oldest) = self.strangers.oldest_above(self.config.max_unauthenticated.max(1)) {
-            self.stats.pushed_out += 1;
-            self.connection(oldest).transport_lost();
-            self.poll_connection(oldest);
-            self.settle();
-        }
     }
 
     /// Bytes arrived on a connection.
@@ -380,8 +363,8 @@ impl Relay {
         self.now = now;
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
-        for id in due {
-            let Some(peer) = self.live_peer(id) else { continue };
+        for (id, at) in due {
+            let Some(peer) = self.live_peer(id).filter(|peer| peer.armed_at == at) else { continue };
             peer.armed_at = Timestamp(u64::MAX);
             if peer.connection.poll_timeout().is_some_and(|at| at <= now) {
                 peer.connection.handle_timeout(now);
@@ -471,11 +454,6 @@ impl Relay {
             self.touch(id);
         }
         self.settle();
-    }
-
-    /// Connections at present whose device has not proven itself.
-    pub fn unauthenticated(&self) -> usize {
-        self.strangers.len()
     }
 
     /// Connections at present.
@@ -653,19 +631,21 @@ impl Relay {
                 self.open_outlet(from, connection, mailbox, epoch, &address);
             }
             MeshItem::OutletReady { mailbox, epoch, outlet, window } => {
-                self.in_mailroom(|room, around| room.outlet_ready(around, mailbox, epoch, outlet, window));
+                self.in_mailroom(|room, around| {
+                    room.outlet_ready(around, from, mailbox, epoch, outlet, window)
+                });
             }
             MeshItem::OutletClosed { mailbox, epoch } => {
                 self.in_mailroom(|room, around| room.outlet_closed(around, mailbox, epoch));
             }
             MeshItem::Deliver(part) => self.deliver(part),
-            MeshItem::Credit { mailbox, epoch, bytes } => {
-                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, bytes));
+            MeshItem::Credit { mailbox, epoch, cost } => {
+                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, cost));
             }
             MeshItem::Acknowledged { mailbox, epoch, count } => {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
             }
-            MeshItem::CloseOutlet { outlet, epoch } => self.close_outlet(outlet, epoch),
+            MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
         }
     }
 
@@ -680,5 +660,66 @@ impl Relay {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::IdentityUrl;
+    use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord};
+    use crate::sstp::connection::{ConnectionConfig, Endpoint};
+    use crate::sstp::text::Text;
+
+    struct Nobody;
+
+    impl Directory for Nobody {
+        fn device(&self, _: &DeviceUrl) -> Option<DeviceRecord> {
+            None
+        }
+        fn account(&self, _: &AccountUrl) -> Option<AccountRecord> {
+            None
+        }
+        fn identity(&self, _: &IdentityUrl) -> Option<IdentityRecord> {
+            None
+        }
+    }
+
+    impl Entropy for Nobody {
+        fn fill(&mut self, _: &mut [u8]) {}
+    }
+
+    /// Every message on a connection arms an earlier deadline than the one of the keep-alive.
+    #[test]
+    fn traffic_does_not_gather_timers() {
+        let url = Text::new("dpp://relay").unwrap();
+        let config = ConnectionConfig::new(Endpoint::Relay, vec![url.clone()], Text::EMPTY);
+        let config = Arc::new(RelayConfig::new(Arc::new(config), 1));
+        let mut now = Timestamp(1_000_000);
+        let mut relay = Relay::new(ShardId(0), config, Box::new(Nobody), Box::new(Nobody), now, 1);
+        let id = relay.connected(now, None, None);
+        let device = Text::new("dpp://device").unwrap();
+        let client = ConnectionConfig::new(Endpoint::Client, vec![device], Text::EMPTY);
+        let mut client = Connection::initiator(Arc::new(client), now, url, Bytes::new());
+        let mut most = 0;
+        for round in 0..2000 {
+            // An unknown resource is refused; the end of a message on its session counts, and is acknowledged by timer.
+            if client.is_established()
+                && let Some(session) = client.open(Text::new("r").unwrap(), Text::EMPTY, Text::EMPTY)
+            {
+                client.begin_message(session, 0, b"\0");
+                client.end_message(session, round);
+            }
+            client.prepare_output(now);
+            relay.received(now, id, client.output().take());
+            let output = relay.prepare_output(now, id).map(|output| output.take());
+            client.receive(now, output.expect("the connection lives"));
+            while client.poll(now).is_some() {}
+            now = now + Duration::from_millis(700);
+            relay.handle_timeout(now);
+            most = most.max(relay.wheel.len());
+        }
+        assert!(client.is_established());
+        assert!(most < 20, "{most} timers of one connection");
     }
 }

@@ -360,12 +360,13 @@ impl Relay {
     }
 
     /// Whether the driver may read from a connection: not while twice the bytes that stopped it are in flight, and not
-    /// while the relay shuts down.
+    /// while the relay shuts down, but for the Connect of a newcomer, which is told to come again.
     pub(super) fn may_read(&mut self, id: ConnectionId) -> bool {
         let limit = 2 * self.config.connection_in_flight_bytes;
         let congested = self.congested(2);
         let draining = self.draining;
         let Some(peer) = self.live_peer(id) else { return true };
+        let draining = draining && peer.connection.is_established();
         peer.paused = draining || peer.stopped && (peer.in_flight > limit || congested);
         !peer.paused
     }

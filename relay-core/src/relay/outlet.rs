@@ -1,7 +1,7 @@
 //! Outlets: the sessions that the relay opens on recipients' connections to deliver their mail.
 //!
-//! A mailroom may have a window of payload bytes on the way to an outlet; the outlet moves them into its connection's output while
-//! that is below its high-water mark, and returns them as credit. Outlets of one connection take turns.
+//! A mailroom may have a window of parts on the way to an outlet; the outlet moves them into its connection's output while
+//! that is below its high-water mark, and returns what they cost as credit. Outlets of one connection take turns.
 
 use super::Relay;
 use super::home::ShardId;
@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Outlet {
+    generation: u32,
     connection: ConnectionId,
     session: SessionId,
     home: ShardId,
@@ -27,10 +28,14 @@ pub(super) struct Outlet {
     waiting: bool,
 }
 
-impl Outlet {
+impl OutletId {
     /// What the connection's acknowledgement will bring back.
-    fn tag(&self, id: OutletId) -> u64 {
-        u64::from(self.epoch.0) << 32 | u64::from(id.0)
+    fn tag(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    fn from_tag(tag: u64) -> Self {
+        Self { index: tag as u32, generation: (tag >> 32) as u32 }
     }
 }
 
@@ -50,7 +55,10 @@ impl Relay {
         let Some(session) = opened else {
             return self.mesh.send(home, MeshItem::OutletClosed { mailbox, epoch });
         };
+        let generation = self.next_outlet;
+        self.next_outlet = generation.wrapping_add(1);
         let outlet = Outlet {
+            generation,
             connection,
             session,
             home,
@@ -60,7 +68,7 @@ impl Relay {
             backlog: VecDeque::new(),
             waiting: false,
         };
-        let id = OutletId(self.outlets.insert(outlet) as u32);
+        let id = OutletId { index: self.outlets.insert(outlet) as u32, generation };
         self.peer_mut(connection).outlets.insert(session, id);
         self.touch(connection);
     }
@@ -68,7 +76,7 @@ impl Relay {
     /// The client has accepted the session, or lets it go on.
     pub(super) fn outlet_ready(&mut self, connection: ConnectionId, session: SessionId) {
         let Some(&id) = self.peer(connection).outlets.get(&session) else { return };
-        let outlet = &mut self.outlets[id.0 as usize];
+        let outlet = &mut self.outlets[id.index as usize];
         if !outlet.announced {
             outlet.announced = true;
             let window = self.config.connection_output_bytes as u32;
@@ -80,13 +88,13 @@ impl Relay {
 
     pub(super) fn deliver(&mut self, part: DeliveryPart) {
         let id = part.outlet;
-        let Some(outlet) = self.outlet(id, part.epoch) else { return };
+        let Some(outlet) = self.outlet(id) else { return };
         outlet.backlog.push_back(part);
         self.flush_outlet(id);
     }
 
-    fn outlet(&mut self, id: OutletId, epoch: Epoch) -> Option<&mut Outlet> {
-        self.outlets.get_mut(id.0 as usize).filter(|outlet| outlet.epoch == epoch)
+    fn outlet(&mut self, id: OutletId) -> Option<&mut Outlet> {
+        self.outlets.get_mut(id.index as usize).filter(|outlet| outlet.generation == id.generation)
     }
 
     /// Moves parts into the connection's output while there is room.
@@ -96,7 +104,7 @@ impl Relay {
 
     /// Moves one part; `false` if there is none, no room or no leave to send.
     fn send_part(&mut self, id: OutletId) -> bool {
-        let outlet = &mut self.outlets[id.0 as usize];
+        let outlet = &mut self.outlets[id.index as usize];
         if outlet.backlog.is_empty() {
             return false;
         }
@@ -112,6 +120,7 @@ impl Relay {
             return false;
         }
         let part = outlet.backlog.pop_front().expect("looked at above");
+        let cost = part.cost();
         if let Some((bits, tail)) = part.head {
             peer.connection.begin_message(outlet.session, bits | flags::A, &tail);
         }
@@ -119,13 +128,10 @@ impl Relay {
             peer.connection.message_data(outlet.session, payload);
         }
         if part.last {
-            peer.connection.end_message(outlet.session, outlet.tag(id));
+            peer.connection.end_message(outlet.session, id.tag());
         }
         let (mailbox, epoch, connection) = (outlet.mailbox, outlet.epoch, outlet.connection);
-        if part.payload_bytes > 0 {
-            let bytes = part.payload_bytes;
-            self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, bytes });
-        }
+        self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, cost });
         self.touch(connection);
         true
     }
@@ -139,14 +145,10 @@ impl Relay {
                 return;
             }
             let Some(id) = peer.waiting_outlets.pop_front() else { return };
-            let outlet = self.outlets.get_mut(id.0 as usize);
-            let Some(outlet) = outlet.filter(|outlet| outlet.waiting && outlet.connection == connection)
-            else {
-                continue;
-            };
+            let Some(outlet) = self.outlet(id) else { continue };
             outlet.waiting = false;
-            let more = self.send_part(id) && !self.outlets[id.0 as usize].backlog.is_empty();
-            let outlet = &mut self.outlets[id.0 as usize];
+            let more = self.send_part(id) && !self.outlets[id.index as usize].backlog.is_empty();
+            let outlet = &mut self.outlets[id.index as usize];
             if more && !outlet.waiting {
                 outlet.waiting = true;
                 self.peer_mut(connection).waiting_outlets.push_back(id);
@@ -156,13 +158,10 @@ impl Relay {
 
     /// The client has acknowledged a message that an outlet sent. Runs of one outlet go to its mailroom together.
     pub(super) fn outlet_acknowledged(&mut self, tag: u64) {
-        let (id, epoch) = (OutletId(tag as u32), Epoch((tag >> 32) as u32));
-        let Some(outlet) = self.outlet(id, epoch) else { return };
-        let (home, mailbox) = (outlet.home, outlet.mailbox);
+        let Some(outlet) = self.outlet(OutletId::from_tag(tag)) else { return };
+        let (home, mailbox, epoch) = (outlet.home, outlet.mailbox, outlet.epoch);
         match &mut self.acknowledged {
-            Some((_, run_mailbox, run_epoch, count)) if (*run_mailbox, *run_epoch) == (mailbox, epoch) => {
-                *count += 1;
-            }
+            Some((to, of, in_epoch, count)) if (*to, *of, *in_epoch) == (home, mailbox, epoch) => *count += 1,
             _ => {
                 self.send_acknowledged();
                 self.acknowledged = Some((home, mailbox, epoch, 1));
@@ -181,16 +180,16 @@ impl Relay {
     pub(super) fn outlet_gone(&mut self, connection: ConnectionId, session: SessionId) {
         self.send_acknowledged();
         let Some(id) = self.peer_mut(connection).outlets.remove(&session) else { return };
-        let outlet = self.outlets.remove(id.0 as usize);
+        let outlet = self.outlets.remove(id.index as usize);
         let (mailbox, epoch) = (outlet.mailbox, outlet.epoch);
         self.mesh.send(outlet.home, MeshItem::OutletClosed { mailbox, epoch });
     }
 
     /// The mailroom ends a delivery.
-    pub(super) fn close_outlet(&mut self, id: OutletId, epoch: Epoch) {
-        let Some(outlet) = self.outlet(id, epoch) else { return };
+    pub(super) fn close_outlet(&mut self, id: OutletId) {
+        let Some(outlet) = self.outlet(id) else { return };
         let (connection, session) = (outlet.connection, outlet.session);
-        self.outlets.remove(id.0 as usize);
+        self.outlets.remove(id.index as usize);
         let peer = self.peer_mut(connection);
         peer.outlets.remove(&session);
         peer.connection.close_session(session, CloseReason::InternalError);

@@ -1,5 +1,6 @@
 //! One timer wheel for all connections of a shard. An entry says only when to look at a connection again; the connection
-//! knows its own deadlines, so traffic that moves a deadline back costs nothing here.
+//! knows its own deadlines, so traffic that moves a deadline back costs nothing here. An earlier deadline is a second entry;
+//! the first one is ignored when its time comes, being no longer the one that the connection is armed for.
 
 use super::mesh::ConnectionId;
 use crate::time::Timestamp;
@@ -28,6 +29,12 @@ impl TimerWheel {
         self.len += 1;
     }
 
+    /// Entries held.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// When [`TimerWheel::expire`] is next worth calling.
     pub(super) fn next(&self) -> Option<Timestamp> {
         if self.len == 0 {
@@ -38,8 +45,8 @@ impl TimerWheel {
         Some(Timestamp(used.unwrap_or(turn.start) * TICK_MILLIS))
     }
 
-    /// Moves everything that is due at `now` to `due`.
-    pub(super) fn expire(&mut self, now: Timestamp, due: &mut Vec<ConnectionId>) {
+    /// Moves everything that is due at `now` to `due`, each with the moment that it was inserted for.
+    pub(super) fn expire(&mut self, now: Timestamp, due: &mut Vec<(ConnectionId, Timestamp)>) {
         let last = now.0 / TICK_MILLIS;
         let ticks = (last + 1).saturating_sub(self.tick).min(SLOTS as u64);
         for tick in (last + 1 - ticks)..=last {
@@ -48,7 +55,7 @@ impl TimerWheel {
             slot.retain(|&(connection, at)| {
                 let later = at > now;
                 if !later {
-                    due.push(connection);
+                    due.push((connection, at));
                 }
                 later
             });
@@ -72,7 +79,7 @@ mod tests {
     fn expired(wheel: &mut TimerWheel, now: u64) -> Vec<u32> {
         let mut due = Vec::new();
         wheel.expire(Timestamp(now), &mut due);
-        due.iter().map(|id| id.index).collect()
+        due.iter().map(|(id, _)| id.index).collect()
     }
 
     #[test]

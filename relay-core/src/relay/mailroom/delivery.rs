@@ -83,9 +83,9 @@ impl Delivery {
         }
     }
 
-    pub(super) fn outlet(&self) -> Option<(ShardId, OutletId, Epoch)> {
+    pub(super) fn outlet(&self) -> Option<(ShardId, OutletId)> {
         match self.state {
-            State::Open { shard, outlet, epoch, .. } => Some((shard, outlet, epoch)),
+            State::Open { shard, outlet, .. } => Some((shard, outlet)),
             _ => None,
         }
     }
@@ -100,9 +100,9 @@ impl Delivery {
         }
     }
 
-    pub(super) fn add_credit(&mut self, bytes: u32) {
+    pub(super) fn add_credit(&mut self, cost: u32) {
         if let State::Open { credit, .. } = &mut self.state {
-            *credit += i64::from(bytes);
+            *credit += i64::from(cost);
         }
     }
 
@@ -162,25 +162,22 @@ impl Delivery {
         message: impl Fn(MessageKey) -> &'m Message,
         mut give: impl FnMut(ShardId, DeliveryPart),
     ) {
-        let State::Open { shard, epoch, outlet, credit, .. } = &mut self.state else { return };
+        let State::Open { shard, outlet, credit, .. } = &mut self.state else { return };
         while *credit > 0 && self.pipeline.front().is_some_and(|front| front.payload.is_some()) {
             let front = self.pipeline.pop_front().expect("looked at above");
             self.pipeline_front += 1;
             self.pipeline_bytes -= u64::from(front.bytes);
-            *credit -= i64::from(front.bytes);
             let found = message(queue[self.handed].0);
             let last = self.next_part + 1 == found.part_count();
-            give(
-                *shard,
-                DeliveryPart {
-                    outlet: *outlet,
-                    epoch: *epoch,
-                    head: (self.next_part == 0).then(|| found.head()),
-                    payload: front.payload.expect("looked at above"),
-                    payload_bytes: front.bytes,
-                    last,
-                },
-            );
+            let part = DeliveryPart {
+                outlet: *outlet,
+                head: (self.next_part == 0).then(|| found.head()),
+                payload: front.payload.expect("looked at above"),
+                payload_bytes: front.bytes,
+                last,
+            };
+            *credit -= i64::from(part.cost());
+            give(*shard, part);
             self.next_part = if last { 0 } else { self.next_part + 1 };
             self.handed += usize::from(last);
         }

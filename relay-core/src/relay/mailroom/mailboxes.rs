@@ -101,7 +101,7 @@ impl Mailroom {
             let mailbox = &mut self.mailboxes[id.0 as usize];
             mailbox.refused.retain(|collector| *collector != (from, connection));
             if mailbox.delivery.collector() == Some((from, connection)) {
-                mailbox.delivery.reset();
+                self.close_outlet(around, id);
                 self.deliver(around, id);
                 self.drop_if_unused(id);
             }
@@ -111,6 +111,7 @@ impl Mailroom {
     pub(in crate::relay) fn outlet_ready(
         &mut self,
         around: &mut Surroundings<'_>,
+        from: ShardId,
         id: MailboxId,
         epoch: Epoch,
         outlet: OutletId,
@@ -119,6 +120,8 @@ impl Mailroom {
         if let Some(mailbox) = self.delivering(id, epoch) {
             mailbox.delivery.ready(outlet, window);
             self.deliver(around, id);
+        } else {
+            around.mesh.send(from, MeshItem::CloseOutlet { outlet });
         }
     }
 
@@ -143,10 +146,10 @@ impl Mailroom {
         around: &mut Surroundings<'_>,
         id: MailboxId,
         epoch: Epoch,
-        bytes: u32,
+        cost: u32,
     ) {
         if let Some(mailbox) = self.delivering(id, epoch) {
-            mailbox.delivery.add_credit(bytes);
+            mailbox.delivery.add_credit(cost);
             self.deliver(around, id);
         }
     }
@@ -193,8 +196,8 @@ impl Mailroom {
 
     fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
         let delivery = &mut self.mailboxes[id.0 as usize].delivery;
-        if let Some((shard, outlet, epoch)) = delivery.outlet() {
-            around.mesh.send(shard, MeshItem::CloseOutlet { outlet, epoch });
+        if let Some((shard, outlet)) = delivery.outlet() {
+            around.mesh.send(shard, MeshItem::CloseOutlet { outlet });
         }
         delivery.reset();
     }

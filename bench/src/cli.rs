@@ -1,0 +1,67 @@
+//! The command line.
+
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::workload::{durable, fanout, online};
+use clap::{Parser, Subcommand};
+
+/// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
+#[derive(Debug, Parser)]
+#[command(name = "relay-bench", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  relay-bench run online                             messages a second between people who are connected
+  relay-bench run online --rate 200000               latency at a rate, a stall included
+  relay-bench run durable --payload 4096 --json      messages a second onto the disk, for programs
+
+Each run starts the relayd that lies beside this program on loopback, with users of its own, and ends it. Build both with:
+  cargo build --release -p shard -p bench";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one workload against a relay of its own
+    Run {
+        #[command(subcommand)]
+        workload: Workload,
+        /// Print one JSON object
+        #[arg(long, global = true)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Workload {
+    /// How many messages a second between people who are connected, and how long do they take?
+    Online(online::Online),
+    /// How many deliveries a second does one message to many recipients become?
+    Fanout(fanout::Fanout),
+    /// How many messages a second onto the disk, fsync before acknowledgement, and how long does that take?
+    Durable(durable::Durable),
+}
+
+impl Workload {
+    fn run(&self) -> Result<Report, Failure> {
+        match self {
+            Workload::Online(options) => online::run(options),
+            Workload::Fanout(options) => fanout::run(options),
+            Workload::Durable(options) => durable::run(options),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn run() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    crate::children::guard().map_err(Failure::system("signal handler"))?;
+    match arguments.command {
+        Command::Run { workload, json } => workload.run()?.print(json),
+    }
+    Ok(())
+}

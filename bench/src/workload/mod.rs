@@ -1,0 +1,6 @@
+//! The workloads, one file each.
+
+pub(crate) mod durable;
+pub(crate) mod fanout;
+pub(crate) mod online;
+pub(crate) mod traffic;

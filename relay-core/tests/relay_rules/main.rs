@@ -1,0 +1,13 @@
+//! The rules of a shard's brain, one by one: what it answers, what it writes and when, and what it keeps back.
+
+mod admission;
+mod bench;
+mod delivery;
+mod deposit;
+#[path = "../simulation/dice.rs"]
+#[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
+mod dice;
+mod limits;
+#[path = "../simulation/population.rs"]
+#[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
+mod population;

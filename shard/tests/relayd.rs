@@ -1,0 +1,227 @@
+//! The binary, through real sockets: two clients, mail that survives, shutting down, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use client::{
+    Client, ClientProfile, CloseReason, Config as ClientConfig, Disconnected, Message, Recipient, Register,
+    RelayIdentity, SecurityProfile, SendError, SendFailure, State,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use shard::init::init;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use tuning::Config;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn relayd(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_relayd")).args(arguments).output().unwrap()
+}
+
+/// A relay with its files.
+struct Relay {
+    directory: TempDir,
+    process: Child,
+    identity: RelayIdentity,
+}
+
+impl Relay {
+    fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::new("grooveDNS://test.localhost");
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        config.listen.sstp = vec![free];
+        config.shards.count = 2;
+        config.shards.pin = false;
+        config.storage.segment_bytes = 4 << 20;
+        config.log.level = tuning::LogLevel::Warn;
+        change(&mut config);
+        let made = init(directory.path(), &config).unwrap();
+        let identity = RelayIdentity::load(&made.identity).unwrap();
+        let process = Self::spawn(&made.config);
+        Self { directory, process, identity }
+    }
+
+    fn spawn(config: &Path) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relayd"));
+        command.args(["run", "--config"]).arg(config).stdin(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = Self::spawn(&self.directory.path().join("furrow.toml"));
+    }
+
+    async fn terminate(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the relay did not end");
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A registered client.
+struct Person {
+    profile: ClientProfile,
+    client: Client,
+}
+
+impl Person {
+    async fn register(relay: &Relay, security: SecurityProfile) -> Self {
+        let profile = ClientProfile::generate_in(relay.identity.clone(), security);
+        let client = Client::connect(ClientConfig::new(profile.clone())).unwrap();
+        let register = Register::new().identity(profile.identities[0].clone());
+        in_time(client.register(register)).await.unwrap();
+        Self { profile, client }
+    }
+
+    fn return_home(&mut self) {
+        self.client = Client::connect(ClientConfig::new(self.profile.clone())).unwrap();
+    }
+
+    fn message(&self, body: Vec<u8>) -> Message {
+        Message::to(self.profile.identities[0].clone()).body(body)
+    }
+
+    async fn send(&self, message: Message) -> Result<client::Receipt, SendError> {
+        in_time(in_time(self.client.send(message)).await?).await
+    }
+
+    async fn receive(&self) -> Vec<u8> {
+        let mut incoming = self.client.incoming();
+        let mut received = in_time(incoming.recv()).await.expect("the client is open");
+        let body = in_time(received.bytes(100 << 20)).await.unwrap().to_vec();
+        received.acknowledge();
+        body
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("too slow")
+}
+
+#[tokio::test]
+async fn two_clients_that_are_online_talk() {
+    let mut relay = Relay::start(|_| {});
+    let alice = Person::register(&relay, SecurityProfile::Modern).await;
+    let bob = Person::register(&relay, SecurityProfile::Legacy).await;
+    for number in 0..200u32 {
+        let body = number.to_le_bytes().repeat(number as usize);
+        alice.send(bob.message(body.clone())).await.unwrap();
+        assert_eq!(bob.receive().await, body);
+    }
+    alice.client.close().await;
+    bob.client.close().await;
+    assert!(relay.terminate().await.success());
+}
+
+#[tokio::test]
+async fn acknowledged_mail_survives_sigkill_in_order() {
+    let mut relay = Relay::start(|_| {});
+    let alice = Person::register(&relay, SecurityProfile::Modern).await;
+    let mut bob = Person::register(&relay, SecurityProfile::Modern).await;
+    bob.client.close().await;
+    let body = |number: u32| [&number.to_le_bytes()[..], &vec![number as u8; number as usize * 997]].concat();
+    for number in 0..100 {
+        alice.send(bob.message(body(number))).await.unwrap();
+    }
+    relay.kill_and_restart();
+    bob.return_home();
+    for number in 0..100 {
+        assert!(bob.receive().await == body(number), "message {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_longer_than_memory_for_a_connection_goes_through_the_disk() {
+    let relay = Relay::start(|config| config.limits.connection_in_flight_bytes = 64 << 10);
+    let alice = Person::register(&relay, SecurityProfile::Modern).await;
+    let bob = Person::register(&relay, SecurityProfile::Modern).await;
+    let body: Vec<u8> = (0..9_000_001u32).map(|n| (n >> 3) as u8).collect();
+    alice.send(bob.message(body.clone())).await.unwrap();
+    assert!(bob.receive().await == body);
+}
+
+#[tokio::test]
+async fn multi_drop_reaches_those_who_are_there_and_those_who_are_not() {
+    let relay = Relay::start(|_| {});
+    let alice = Person::register(&relay, SecurityProfile::Modern).await;
+    let bob = Person::register(&relay, SecurityProfile::Modern).await;
+    let mut carol = Person::register(&relay, SecurityProfile::Modern).await;
+    carol.client.close().await;
+    let message = Message::to(bob.profile.identities[0].clone())
+        .and_to(Recipient::identity(carol.profile.identities[0].clone()))
+        .body("to both");
+    assert_eq!(alice.send(message).await.unwrap().failed, []);
+    assert_eq!(bob.receive().await, b"to both");
+    carol.return_home();
+    assert_eq!(carol.receive().await, b"to both");
+}
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused_and_the_connection_lives() {
+    let relay = Relay::start(|config| config.limits.message_bytes = 100_000);
+    let alice = Person::register(&relay, SecurityProfile::Modern).await;
+    let bob = Person::register(&relay, SecurityProfile::Modern).await;
+    let refused = alice.send(bob.message(vec![1; 100_001])).await.unwrap_err();
+    assert!(
+        matches!(refused, SendError::Failed(SendFailure::Closed(CloseReason::QuotaWouldBeExceeded))),
+        "{refused:?}"
+    );
+    alice.send(bob.message(vec![1; 100_000])).await.unwrap();
+    assert_eq!(bob.receive().await.len(), 100_000);
+}
+
+#[tokio::test]
+async fn sigterm_tells_peers_when_to_return_and_ends_with_0() {
+    let mut relay = Relay::start(|config| config.timers.return_time = Duration::from_secs(77));
+    let alice = Person::register(&relay, SecurityProfile::Modern).await;
+    let mut state = alice.client.state();
+    let status = relay.terminate().await;
+    assert_eq!(status.code(), Some(0));
+    let told = |state: &State| match state {
+        State::Disconnected { cause: Disconnected::ClosedByRelay(CloseReason::Resting), retry_in } => {
+            *retry_in >= Duration::from_secs(77)
+        }
+        _ => false,
+    };
+    in_time(state.wait_for(told)).await.unwrap();
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_line_and_key_and_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("furrow.toml");
+    std::fs::write(&path, "[relay]\nurl = \"grooveDNS://x\"\n\n[limits]\nsesions_per_connection = 3\n")
+        .unwrap();
+    let output = relayd(&["run", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("furrow.toml:5") && said.contains("limits.sessions_per_connection"), "{said}");
+}
+
+#[test]
+fn a_key_file_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let made = init(directory.path(), &Config::new("grooveDNS://x")).unwrap();
+    std::fs::set_permissions(&made.keys, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let output = relayd(&["check", "--config", made.config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("chmod 600"));
+}
