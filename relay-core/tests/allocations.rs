@@ -79,7 +79,7 @@ fn authenticated(relay: &mut Relay, name: &str, keys: &ClientCredentials) -> (Co
     let greeting = hello(Layer::Device, name, keys, &mut Counter(3));
     let config = ConnectionConfig::new(Endpoint::Client, vec![text(name)], text("test"));
     let mut client = Connection::initiator(Arc::new(config), NOW, text("relay"), greeting.token.clone());
-    let id = relay.connected(NOW, None);
+    let id = relay.connected(NOW, None, None);
     let events = talk(relay, id, &mut client);
     let [Event::ConnectResponse { token, .. }] = &events[..] else { panic!("{events:?}") };
     let HelloAnswer::Proof { token } = greeting.answer(token).unwrap() else { panic!("refused") };

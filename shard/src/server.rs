@@ -11,7 +11,6 @@ use relay_core::security::{KeyFileError, RelayKeys};
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -23,12 +22,6 @@ use zeroize::Zeroizing;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An address that others can reach.
-    #[error(
-        "listen.sstp: {0} can be reached from other machines. This version bounds neither the work nor the connections \
-         that a stranger can cause, so it listens on loopback only: use 127.0.0.1 or [::1]"
-    )]
-    NotLoopback(SocketAddr),
     /// The key file cannot be read.
     #[error("{}: {error}. `relayd init DIR` makes a key file", .path.display())]
     KeyFile {
@@ -90,7 +83,6 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; what was started is stopped again.
     pub fn start(config: &Config) -> Result<Server, ServerError> {
-        check_addresses(config)?;
         let keys = read_keys(&config.relay.key_file)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
@@ -143,12 +135,11 @@ impl Server {
         Ok(server)
     }
 
-    /// Checks what [`Server::start`] would check before it opens anything: the addresses and the key file.
+    /// Checks what [`Server::start`] would check before it opens anything: the key file.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn check(config: &Config) -> Result<(), ServerError> {
-        check_addresses(config)?;
         read_keys(&config.relay.key_file).map(drop)
     }
 
@@ -223,12 +214,6 @@ fn cores(config: &Config) -> Vec<Option<usize>> {
     cores.into_iter().map(|core| config.shards.pin.then_some(core)).collect()
 }
 
-/// Until the work and connections of strangers are bounded, strangers are kept out altogether.
-fn check_addresses(config: &Config) -> Result<(), ServerError> {
-    let foreign = config.listen.sstp.iter().find(|address| !address.ip().is_loopback());
-    foreign.map_or(Ok(()), |&address| Err(ServerError::NotLoopback(address)))
-}
-
 fn read_keys(path: &Path) -> Result<RelayKeys, ServerError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error| ServerError::KeyFile { path: path.to_owned(), error };
@@ -263,6 +248,10 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
     RelayConfig {
         max_connections: config.limits.connections_per_shard,
         max_connections_per_device: config.limits.connections_per_device,
+        max_unauthenticated: config.limits.unauthenticated_per_shard,
+        max_unauthenticated_per_address: config.limits.unauthenticated_per_address,
+        failures_per_address_per_minute: config.limits.failures_per_address_per_minute as u32,
+        registrations_per_address_per_minute: config.limits.registrations_per_address_per_minute as u32,
         max_fanout_recipients: config.limits.fanout_recipients,
         connection_in_flight_bytes: config.limits.connection_in_flight_bytes,
         shard_in_flight_bytes: config.limits.shard_in_flight_bytes,

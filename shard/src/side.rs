@@ -33,10 +33,7 @@ impl SideDoor {
     pub fn register(&self, shard: ShardId, registration: Registration) -> Result<(), Box<Letter>> {
         self.0.try_send(Job { shard, registration }).map_err(|full| {
             let Job { registration, .. } = full.into_inner();
-            let outcome = match security::busy_response(&registration.token) {
-                Ok(response) => Registered::Answered { response, failure: None },
-                Err(reason) => Registered::Malformed(reason),
-            };
+            let outcome = Registered::busy(&registration.token);
             let Registration { connection, event, .. } = registration;
             Box::new(Letter::Registered { connection, event, outcome })
         })

@@ -8,10 +8,11 @@ use crate::mesh::{Mesh, Sender};
 use crate::side::SideDoor;
 use crate::transport::{Listener, ReadBuffers, Socket};
 use bytes::Bytes;
-use client::{Clock, SystemEntropy};
+use client::{Clock, DeviceUrl, SystemEntropy};
 use glommio::spawn_local;
 use glommio::timer::sleep;
 use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
+use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -80,6 +81,8 @@ pub struct Worker {
     flush: Signal,
     append: Signal,
     touched: RefCell<Vec<ConnectionId>>,
+    /// Connections that are read to their end.
+    lingering: Cell<usize>,
     stopping: Cell<bool>,
     stopped: Signal,
 }
@@ -94,6 +97,10 @@ struct Carrier {
     fate: Cell<Fate>,
     /// A writer waits for the kernel to take bytes.
     blocked: Cell<bool>,
+    /// Where it waits.
+    writer: Cell<Option<Waker>>,
+    /// The relay has said that the connection has ended.
+    ended: Cell<bool>,
 }
 
 /// What a connection's reader is to do.
@@ -110,6 +117,12 @@ enum Fate {
 impl Carrier {
     fn wake_reader(&self) {
         if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_writer(&self) {
+        if let Some(waker) = self.writer.take() {
             waker.wake();
         }
     }
@@ -181,6 +194,7 @@ impl Worker {
             flush: Signal::default(),
             append: Signal::default(),
             touched: RefCell::default(),
+            lingering: Cell::new(0),
             stopping: Cell::new(false),
             stopped: Signal::default(),
         }))
@@ -262,7 +276,7 @@ impl Worker {
     async fn accept(self: Rc<Self>, listener: Listener) {
         loop {
             match listener.accept().await {
-                Ok(socket) => self.add_connection(socket, None),
+                Ok(socket) => self.greet(socket),
                 Err(error) => {
                     tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be accepted");
                     sleep(ACCEPT_AGAIN).await;
@@ -271,14 +285,26 @@ impl Worker {
         }
     }
 
+    /// Takes a connection in, unless it is gone already or one too many of its address.
+    fn greet(self: &Rc<Self>, socket: Socket) {
+        if let Some(peer) = socket.peer()
+            && !self.relay.borrow_mut().turns_away(peer.ip())
+        {
+            self.add_connection(socket, None);
+        }
+    }
+
     fn add_connection(self: &Rc<Self>, socket: Socket, handed_over: Option<Bytes>) {
-        let id = self.relay.borrow_mut().connected(self.now(), handed_over);
+        let address = socket.peer().map(|peer| peer.ip());
+        let id = self.relay.borrow_mut().connected(self.now(), address, handed_over);
         let carrier = Rc::new(Carrier {
             id,
             socket,
             reader: Cell::new(None),
             fate: Cell::new(Fate::Live),
             blocked: Cell::new(false),
+            writer: Cell::new(None),
+            ended: Cell::new(false),
         });
         let mut sockets = self.sockets.borrow_mut();
         if sockets.len() <= id.index() {
@@ -299,6 +325,7 @@ impl Worker {
     fn forget(&self, carrier: &Carrier, fate: Fate) {
         carrier.fate.set(fate);
         carrier.wake_reader();
+        carrier.wake_writer();
         let mut sockets = self.sockets.borrow_mut();
         if let Some(entry) = sockets.get_mut(carrier.id.index())
             && entry.as_ref().is_some_and(|found| found.id == carrier.id)
@@ -321,7 +348,7 @@ impl Worker {
             })
             .await;
             match received {
-                None if carrier.fate.get() == Fate::Linger => return linger(&carrier, &self.buffers).await,
+                None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier).await,
                 None => return,
                 Some(Ok(bytes)) if !bytes.is_empty() => {
                     self.relay.borrow_mut().received(self.now(), carrier.id, bytes);
@@ -393,6 +420,9 @@ impl Worker {
             Ok(true) => self.finish_if_ended(carrier),
             Ok(false) => {
                 carrier.blocked.set(true);
+                if carrier.ended.get() {
+                    self.give_up_later(carrier.clone());
+                }
                 spawn_local(self.clone().write_when_possible(carrier.clone())).detach();
             }
             Err(_) => {
@@ -405,6 +435,10 @@ impl Worker {
 
     async fn write_when_possible(self: Rc<Self>, carrier: Rc<Carrier>) {
         let written = poll_fn(|context| {
+            if carrier.fate.get() != Fate::Live {
+                return Poll::Ready(Ok(()));
+            }
+            carrier.writer.set(Some(context.waker().clone()));
             let mut relay = self.relay.borrow_mut();
             match relay.prepare_output(self.now(), carrier.id) {
                 Some(output) => carrier.socket.poll_writable(context, output),
@@ -413,6 +447,9 @@ impl Worker {
         })
         .await;
         carrier.blocked.set(false);
+        if carrier.fate.get() != Fate::Live {
+            return;
+        }
         if written.is_ok() {
             self.relay.borrow_mut().sent(self.now(), carrier.id);
         }
@@ -430,6 +467,31 @@ impl Worker {
             self.forget(carrier, Fate::Linger);
             self.after_input();
         }
+    }
+
+    /// A connection that has ended may have last words that its peer does not read. It gets a while, no more.
+    fn give_up_later(self: &Rc<Self>, carrier: Rc<Carrier>) {
+        let this = self.clone();
+        spawn_local(async move {
+            sleep(LINGER).await;
+            if carrier.fate.get() == Fate::Live {
+                this.relay.borrow_mut().disconnected(this.now(), carrier.id);
+                this.forget(&carrier, Fate::Drop);
+                this.after_input();
+            }
+        })
+        .detach();
+    }
+
+    /// Reads what the peer still sends, for a while, so that closing does not reset the connection under our last words.
+    /// Only so many at a time: those above are closed at once.
+    async fn linger(&self, carrier: &Carrier) {
+        if self.lingering.get() >= self.options.relay.max_unauthenticated {
+            return;
+        }
+        self.lingering.set(self.lingering.get() + 1);
+        linger(carrier, &self.buffers).await;
+        self.lingering.set(self.lingering.get() - 1);
     }
 
     fn post_letters(&self) {
@@ -472,18 +534,31 @@ impl Worker {
                 Action::SecurityFailed(failure) => tracing::warn!(
                     shard = self.options.shard.0,
                     connection = failure.connection.as_u64(),
+                    address = failure.address.map(tracing::field::display),
                     device = failure.device.as_ref().map(tracing::field::display),
                     account = failure.account.as_ref().map(tracing::field::display),
                     reason = %failure.reason,
+                    untold = failure.untold,
                     "security failure"
                 ),
-                Action::Ended { connection, device, how } => tracing::debug!(
-                    shard = self.options.shard.0,
-                    connection = connection.as_u64(),
-                    device = device.as_ref().map(tracing::field::display),
-                    ?how,
-                    "connection ended"
-                ),
+                Action::Ended { connection, device, how } => self.ended(connection, device.as_ref(), how),
+            }
+        }
+    }
+
+    fn ended(self: &Rc<Self>, connection: ConnectionId, device: Option<&DeviceUrl>, how: Ended) {
+        let device = device.map(tracing::field::display);
+        tracing::debug!(
+            shard = self.options.shard.0,
+            connection = connection.as_u64(),
+            device,
+            ?how,
+            "connection ended"
+        );
+        if let Some(carrier) = self.carrier(connection) {
+            carrier.ended.set(true);
+            if carrier.blocked.get() {
+                self.give_up_later(carrier);
             }
         }
     }
@@ -619,7 +694,7 @@ impl Worker {
     }
 }
 
-/// Reads what the peer still sends, for a while, so that closing does not reset the connection under our last words.
+/// Reads to the end, or until the time is over.
 async fn linger(carrier: &Carrier, buffers: &RefCell<ReadBuffers>) {
     let mut deadline = pin!(sleep(LINGER));
     poll_fn(|context| {

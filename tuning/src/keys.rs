@@ -122,8 +122,20 @@ settings! {
         mesh_queue_items: usize as Whole { min: 16, max: 1_048_576 } => 4096;
         /// Recipients of one FanoutOpen.
         fanout_recipients: usize as Whole { min: 1, max: 65_535 } => 16384;
-        /// Connections of one device. A further one is closed as CrossedConnections.
+        /// Authenticated connections of one device. A further one is closed as CrossedConnections.
         connections_per_device: usize as Whole { min: 1, max: 1024 } => 4;
+        /// Connections of one shard from one address whose device has not proven its key. A further one is dropped as
+        /// soon as it is accepted. This and the two limits per minute count IPv6 addresses by their /64, and each shard
+        /// counts for itself.
+        unauthenticated_per_address: usize as Whole { min: 1, max: 1_000_000 } => 1024;
+        /// Connections of one shard whose device has not proven its key. Above it the oldest of them is dropped.
+        unauthenticated_per_shard: usize as Whole { min: 1, max: 1_000_000 } => 16384;
+        /// Failed authentications and registrations from one address in a minute. After so many, a Connect from there gets
+        /// TryLater before any cryptography.
+        failures_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60;
+        /// Registrations from one address in a minute. Above it they are answered with Busy. A user with one identity
+        /// takes two.
+        registrations_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60;
     }
     /// How long the relay waits.
     timers: Timers {

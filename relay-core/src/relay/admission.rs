@@ -11,6 +11,7 @@ use crate::sstp::command::{AccountRequest, Connect};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, ConnectResponseId, SessionId};
 use bytes::Bytes;
+use std::net::IpAddr;
 
 /// A Register for the driver to judge with [`security::answer_register`], one at a time for the whole relay, since
 /// registrations read records, change them and write them back.
@@ -38,13 +39,52 @@ pub enum Registered {
         /// Why it was refused, if it was.
         failure: Option<SecurityError>,
     },
+    /// The relay has no capacity to judge it.
+    Busy {
+        /// The token of RegisterResponse.
+        response: Bytes,
+    },
     /// Not a registration message: the exchange is closed with ProtocolError.
     Malformed(SecurityError),
     /// It was right, but could not be made durable: the exchange is closed with InternalError.
     Failed,
 }
 
+impl Registered {
+    /// The outcome for a Register with this security message if there is no capacity to judge it.
+    pub fn busy(token: &[u8]) -> Self {
+        match security::busy_response(token) {
+            Ok(response) => Self::Busy { response },
+            Err(reason) => Self::Malformed(reason),
+        }
+    }
+}
+
 impl Relay {
+    /// Whether the driver is to drop a transport that it has just accepted from `address`, without a word and without
+    /// [`Relay::connected`], since the address has too many half-open connections. Costs no memory.
+    pub fn turns_away(&mut self, address: IpAddr) -> bool {
+        let source = self.strangers.source(address, &mut *self.entropy);
+        let turns_away = self.strangers.half_open(source) >= self.config.max_unauthenticated_per_address;
+        self.stats.turned_away += u64::from(turns_away);
+        turns_away
+    }
+
+    /// Connections at present whose device has not proven itself.
+    pub fn unauthenticated(&self) -> usize {
+        self.strangers.len()
+    }
+
+    /// Drops the oldest half-open connections above the bound.
+    pub(super) fn make_room(&mut self) {
+        while let Some(oldest) = self.strangers.oldest_above(self.config.max_unauthenticated.max(1)) {
+            self.stats.pushed_out += 1;
+            self.connection(oldest).transport_lost();
+            self.poll_connection(oldest);
+            self.settle();
+        }
+    }
+
     /// Connect, from row 4 on (the machine has checked rows 0 to 3).
     pub(super) fn connect_received(&mut self, id: ConnectionId, connect: Connect) {
         let Ok(device) = DeviceUrl::new(connect.source_device_urls[0].as_bytes()) else {
@@ -61,16 +101,13 @@ impl Relay {
         if connect.source_device_urls.iter().any(|device| self.is_locked_out(device)) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
-        let connections = self.devices.entry(device.clone()).or_insert(0);
-        *connections += 1;
-        let crossed = *connections as usize > self.config.max_connections_per_device;
         self.peer_mut(id).device = Some(device.clone());
-        if crossed {
+        if self.has_too_many_connections(&device) {
             let connection = self.connection(id);
             connection.accept(Default::default(), Bytes::new(), false);
             return connection.close(CloseReason::CrossedConnections, 0);
         }
-        if self.draining || self.peers.len() > self.config.max_connections {
+        if self.draining || self.peers.len() > self.config.max_connections || self.puts_off(id) {
             let retry_time = self.config.retry_time.as_secs() as u32;
             return self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
         }
@@ -93,12 +130,40 @@ impl Relay {
         }
     }
 
+    /// Only connections that have proven to be the device's count, or strangers could shut it out by naming it.
+    fn has_too_many_connections(&self, device: &DeviceUrl) -> bool {
+        let connections = self.devices.get(device).map_or(0, |&connections| connections as usize);
+        connections >= self.config.max_connections_per_device
+    }
+
+    /// Whether a Connect has to wait: its address has failed too often, or has too many half-open connections (those that
+    /// other shards hand over are not turned away at the door).
+    fn puts_off(&mut self, id: ConnectionId) -> bool {
+        let Some(source) = self.peer(id).source else { return false };
+        let failures = self.config.failures_per_address_per_minute;
+        let half_open = self.strangers.half_open(source);
+        let puts_off = !self.strangers.may_try(self.now, source, failures)
+            || half_open > self.config.max_unauthenticated_per_address;
+        self.stats.put_off += u64::from(puts_off);
+        puts_off
+    }
+
+    /// The connection is half-open no more.
+    pub(super) fn no_stranger(&mut self, id: ConnectionId) {
+        let peer = self.peer_mut(id);
+        let source = peer.source;
+        if let Some(turn) = peer.turn.take() {
+            self.strangers.leave(source, turn);
+        }
+    }
+
     fn is_locked_out(&self, device: &Text) -> bool {
         let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
         record.is_some_and(|record| record.locked_out)
     }
 
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
+        self.no_stranger(id);
         let peer = self.peers.remove(id.index());
         let bytes = peer.connection.hand_off(connect);
         self.stats.handed_off += 1;
@@ -113,10 +178,15 @@ impl Relay {
             self.report(id, None, reason);
             return self.connection(id).close(CloseReason::DeviceAuthenticationFailed, 0);
         }
+        self.no_stranger(id);
+        let device = self.peer(id).device.clone().expect("set by Connect");
+        if self.has_too_many_connections(&device) {
+            return self.connection(id).close(CloseReason::CrossedConnections, 0);
+        }
+        *self.devices.entry(device.clone()).or_insert(0) += 1;
         let peer = self.peer_mut(id);
         peer.connection.authenticated();
         peer.authenticated = true;
-        let device = peer.device.clone().expect("set by Connect");
         self.stats.authenticated += 1;
         let record = self.directory.device(&device).unwrap_or_default();
         for account in record.accounts {
@@ -203,6 +273,12 @@ impl Relay {
             return self.connection(id).close_session(request.event, CloseReason::ProtocolError);
         };
         let (event, token) = (request.event, request.authentication_token);
+        let most = self.config.registrations_per_address_per_minute;
+        if let Some(source) = self.peer(id).source
+            && !self.strangers.may_register(self.now, source, most)
+        {
+            return self.registration_done(id, event, Registered::busy(&token));
+        }
         self.actions.push_back(Action::Register(Registration {
             connection: id,
             event,
@@ -225,6 +301,10 @@ impl Relay {
                 }
                 self.connection(id).register_response(event, response);
             }
+            Registered::Busy { response } => {
+                self.stats.busy += 1;
+                self.connection(id).register_response(event, response);
+            }
             Registered::Malformed(reason) => {
                 self.report(id, None, reason);
                 self.connection(id).close_session(event, CloseReason::ProtocolError);
@@ -235,13 +315,15 @@ impl Relay {
     }
 
     fn report(&mut self, id: ConnectionId, account: Option<AccountUrl>, reason: SecurityError) {
-        let device = self.peer(id).device.clone();
+        let peer = self.peer(id);
+        let (device, address, source) = (peer.device.clone(), peer.address, peer.source);
         self.stats.security_failures += 1;
-        self.actions.push_back(Action::SecurityFailed(SecurityFailure {
-            connection: id,
-            device,
-            account,
-            reason,
-        }));
+        if let Some(source) = source {
+            self.strangers.failed(self.now, source, self.config.failures_per_address_per_minute);
+        }
+        if let Some(untold) = self.strangers.log_line(self.now, source) {
+            let failure = SecurityFailure { connection: id, address, device, account, reason, untold };
+            self.actions.push_back(Action::SecurityFailed(failure));
+        }
     }
 }

@@ -13,8 +13,17 @@ pub struct RelayConfig {
     pub shards: u16,
     /// Connections of one shard; above it a new one gets TryLater.
     pub max_connections: usize,
-    /// Connections of one device; a further one is closed as CrossedConnections.
+    /// Authenticated connections of one device; a further one is closed as CrossedConnections.
     pub max_connections_per_device: usize,
+    /// Half-open connections of one shard; above it the oldest one is dropped. At least 1.
+    pub max_unauthenticated: usize,
+    /// Half-open connections of one shard from one address (IPv6: from one /64); a further one is turned away. At least 1.
+    pub max_unauthenticated_per_address: usize,
+    /// Failed authentications and registrations from one address; after so many in a minute a Connect gets TryLater. At
+    /// least 1.
+    pub failures_per_address_per_minute: u32,
+    /// Registers from one address; above it they are answered with Busy. At least 1.
+    pub registrations_per_address_per_minute: u32,
     /// Recipients of one FanoutOpen.
     pub max_fanout_recipients: usize,
     /// Payload bytes received on a connection and not complete; above it the sessions are stopped, at twice as much reading
@@ -48,6 +57,10 @@ impl RelayConfig {
             shards,
             max_connections: 600_000,
             max_connections_per_device: 4,
+            max_unauthenticated: 16_384,
+            max_unauthenticated_per_address: 1024,
+            failures_per_address_per_minute: 60,
+            registrations_per_address_per_minute: 60,
             max_fanout_recipients: 16_384,
             connection_in_flight_bytes: 1 << 20,
             shard_in_flight_bytes: 64 << 20,

@@ -19,6 +19,7 @@ pub mod mesh;
 mod origin;
 mod outlet;
 mod peer;
+mod strangers;
 mod wheel;
 
 pub use admission::{Registered, Registration};
@@ -43,8 +44,10 @@ use outlet::Outlet;
 use peer::Peer;
 use slab::Slab;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use strangers::Strangers;
 use wheel::TimerWheel;
 
 /// How often expired mail is looked for.
@@ -83,7 +86,7 @@ pub enum Action {
         /// The connection.
         connection: ConnectionId,
     },
-    /// Something for the security log.
+    /// Something for the security log; a bounded number of them a minute, for each address and in all.
     SecurityFailed(SecurityFailure),
     /// A connection has ended, for the log.
     Ended {
@@ -101,12 +104,16 @@ pub enum Action {
 pub struct SecurityFailure {
     /// The connection.
     pub connection: ConnectionId,
+    /// The peer's address, if it is known.
+    pub address: Option<IpAddr>,
     /// The device that it claims to be.
     pub device: Option<DeviceUrl>,
     /// The account concerned, if one is.
     pub account: Option<AccountUrl>,
     /// What was wrong.
     pub reason: SecurityError,
+    /// Earlier failures from the same address that were not told, to spare the log.
+    pub untold: u32,
 }
 
 /// Counters of one shard since its start.
@@ -125,6 +132,14 @@ pub struct RelayStats {
     pub registered: u64,
     /// Failed authentications and registrations.
     pub security_failures: u64,
+    /// Connections turned away because their address had too many half-open ones.
+    pub turned_away: u64,
+    /// Half-open connections that were dropped to make room.
+    pub pushed_out: u64,
+    /// Connects answered with TryLater because their address had failed too often or had too many half-open connections.
+    pub put_off: u64,
+    /// Registers answered with Busy.
+    pub busy: u64,
     /// Messages that arrived at this shard's mailroom.
     pub deposits: u64,
     /// Messages completed towards their origin.
@@ -154,7 +169,8 @@ pub struct Relay {
     now: Timestamp,
     peers: Slab<Peer>,
     next_generation: u32,
-    /// Connections of each device.
+    strangers: Strangers,
+    /// Authenticated connections of each device.
     devices: HashMap<DeviceUrl, u32>,
     origin: Origin,
     mailroom: Mailroom,
@@ -199,6 +215,7 @@ impl Relay {
             now,
             peers: Slab::new(),
             next_generation: 0,
+            strangers: Strangers::default(),
             devices: HashMap::new(),
             origin: Origin::default(),
             mailroom: Mailroom::new(next_record),
@@ -219,17 +236,27 @@ impl Relay {
         self.mailroom.restore(message);
     }
 
-    /// A transport was accepted, or handed over by another shard with what was received on it.
-    pub fn connected(&mut self, now: Timestamp, handed_over: Option<Bytes>) -> ConnectionId {
+    /// A transport was accepted, or handed over by another shard with what was received on it. A peer without an address
+    /// counts among the shard's half-open connections only.
+    pub fn connected(
+        &mut self,
+        now: Timestamp,
+        address: Option<IpAddr>,
+        handed_over: Option<Bytes>,
+    ) -> ConnectionId {
         self.now = now;
+        let source = address.map(|address| self.strangers.source(address, &mut *self.entropy));
         let entry = self.peers.vacant_entry();
         let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
         self.next_generation = self.next_generation.wrapping_add(1);
         let mut peer = Peer::new(id, Connection::acceptor(self.config.connection.clone(), now));
         peer.handed_here = handed_over.is_some();
+        (peer.address, peer.source) = (address, source);
+        peer.turn = Some(self.strangers.enter(source, id));
         entry.insert(peer);
         self.stats.connections += 1;
         self.touch(id);
+        self.make_room();
         match handed_over {
             Some(bytes) => self.received(now, id, bytes),
             None => self.arm(id),
@@ -564,7 +591,9 @@ impl Relay {
         peer.attachments.clear();
         peer.challenge = None;
         let device = peer.device.take();
-        if let Some(device) = &device
+        let authenticated = peer.authenticated;
+        self.no_stranger(id);
+        if let Some(device) = device.as_ref().filter(|_| authenticated)
             && let Some(connections) = self.devices.get_mut(device)
         {
             *connections -= 1;
@@ -672,7 +701,7 @@ mod tests {
         let config = Arc::new(RelayConfig::new(Arc::new(config), 1));
         let mut now = Timestamp(1_000_000);
         let mut relay = Relay::new(ShardId(0), config, Box::new(Nobody), Box::new(Nobody), now, 1);
-        let id = relay.connected(now, None);
+        let id = relay.connected(now, None, None);
         let device = Text::new("dpp://device").unwrap();
         let client = ConnectionConfig::new(Endpoint::Client, vec![device], Text::EMPTY);
         let mut client = Connection::initiator(Arc::new(client), now, url, Bytes::new());

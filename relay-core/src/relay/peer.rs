@@ -3,6 +3,7 @@
 use super::home::ShardId;
 use super::mesh::{ConnectionId, DepositId};
 use super::mesh::{OutletId, RouteId, Target};
+use super::strangers::{Source, Turn};
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::security::Challenge;
 use crate::sstp::command::FanoutEntry;
@@ -11,12 +12,18 @@ use crate::time::Timestamp;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) id: ConnectionId,
     pub(super) connection: Connection,
+    /// The peer's address, if the driver knows it, and where it is counted.
+    pub(super) address: Option<IpAddr>,
+    pub(super) source: Option<Source>,
+    /// The connection's place among those that are half-open, while it is one of them.
+    pub(super) turn: Option<Turn>,
     /// First SourceDeviceURL, once Connect was accepted.
     pub(super) device: Option<DeviceUrl>,
     /// The device has proven its key.
@@ -75,6 +82,9 @@ impl Peer {
         Self {
             id,
             connection,
+            address: None,
+            source: None,
+            turn: None,
             device: None,
             authenticated: false,
             challenge: None,

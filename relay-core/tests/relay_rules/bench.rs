@@ -140,7 +140,7 @@ impl Bench {
         self.clients.push(Client {
             connection: Connection::initiator(Arc::new(config), self.now, target, token),
             shard,
-            id: Some(self.relays[shard].connected(self.now, None)),
+            id: Some(self.relays[shard].connected(self.now, None, None)),
             hello,
             events: Vec::new(),
             got: Vec::new(),
@@ -383,7 +383,7 @@ impl Bench {
             match action {
                 Action::HandOff { connection, shard: to, bytes } => {
                     let to = usize::from(to.0);
-                    let id = self.relays[to].connected(self.now, Some(bytes));
+                    let id = self.relays[to].connected(self.now, None, Some(bytes));
                     let is_it = |client: &&mut Client| client.shard == shard && client.id == Some(connection);
                     let client = self.clients.iter_mut().find(is_it).unwrap();
                     (client.shard, client.id) = (to, Some(id));

@@ -313,7 +313,7 @@ impl World {
         for place in 0..self.wires.len() {
             match &mut self.wires[place].relay {
                 RelayEnd::Arriving { shard: at, handed_over } if *at == shard => {
-                    let id = self.shards[shard].relay.connected(self.now, handed_over.take());
+                    let id = self.shards[shard].relay.connected(self.now, None, handed_over.take());
                     self.wires[place].relay = RelayEnd::Open { shard, id };
                 }
                 RelayEnd::Open { shard: at, id } if *at == shard => {
