@@ -76,7 +76,7 @@ fn read_to_end(mut stream: &TcpStream) -> Vec<Command> {
 fn connect() -> Vec<u8> {
     let text = |text: &str| Text::new(text.as_bytes().to_vec()).unwrap();
     let mut bytes = BytesMut::new();
-    Command::Connect(Connect {
+    Command::from(Connect {
         minor_version: 6,
         target_device_url: text(RELAY),
         source_device_urls: [text("dpp://relay.example/stranger")].into_iter().collect(),
