@@ -15,6 +15,7 @@ mod error;
 mod ledger;
 mod log;
 mod manifest;
+mod read_ahead;
 mod record;
 mod replay;
 mod scan;

@@ -6,6 +6,7 @@ use crate::directory::LogDirectory;
 use crate::error::StorageError;
 use crate::ledger::Ledger;
 use crate::manifest::Manifest;
+use crate::read_ahead::ReadAhead;
 use crate::record::{Header, PREFIX_BYTES, Prefix, Seed};
 use crate::replay::{Replay, Replayed, replay};
 use crate::segment::{BLOCK, MAX_SEGMENT_BYTES, SegmentFile};
@@ -80,6 +81,7 @@ pub struct MailboxLog {
     pub(crate) options: LogOptions,
     pub(crate) manifest: Manifest,
     pub(crate) state: RefCell<State>,
+    read_ahead: ReadAhead,
     /// Whether the user of the log has an append under way.
     pub(crate) appending: Cell<bool>,
     /// Whether upkeep is under way.
@@ -168,6 +170,7 @@ impl MailboxLog {
             options,
             manifest,
             state: RefCell::new(state),
+            read_ahead: ReadAhead::default(),
             appending: Cell::new(false),
             maintaining: Cell::new(false),
             writing: Semaphore::new(1),
@@ -229,16 +232,27 @@ impl MailboxLog {
     pub(crate) async fn fetch(&self, at: Position) -> Result<Option<PartRead>, StorageError> {
         let file = self.state.borrow().files.get(&at.segment).cloned();
         let Some(file) = file else { return Ok(None) };
-        let offset = u64::from(at.offset);
+        let (offset, length) = (u64::from(at.offset), u64::from(at.length));
+        if let Some((window, start)) = self.read_ahead.window(&file, at.segment, offset, length).await {
+            if let Some(part) = self.parse(window, start, at) {
+                return Ok(Some(part));
+            }
+            self.read_ahead.forget(at.segment, start);
+        }
         let start = offset / BLOCK * BLOCK;
-        let from = (offset - start) as usize;
-        let length = from + at.length as usize;
-        let data = file.read(start, length.next_multiple_of(BLOCK as usize)).await?;
+        let length = (offset + length - start).next_multiple_of(BLOCK);
+        let data = file.read(start, length as usize).await?;
+        Ok(self.parse(data, start, at))
+    }
+
+    /// The part's record in `data`, which was read from `start` on.
+    fn parse(&self, data: ReadResult, start: u64, at: Position) -> Option<PartRead> {
+        let from = (u64::from(at.offset) - start) as usize;
+        let record = data.get(from..from + at.length as usize)?;
         let seed = Seed::new(self.manifest.salt, at.segment);
-        let Some(record) = data.get(from..length) else { return Ok(None) };
         let prefix = Prefix::parse(record, seed, at.offset, u64::from(at.length))
-            .filter(|prefix| prefix.kind.is_part() && prefix.body_is_whole(record, seed, at.offset));
-        Ok(prefix.map(|prefix| PartRead { data, from, prefix }))
+            .filter(|prefix| prefix.kind.is_part() && prefix.body_is_whole(record, seed, at.offset))?;
+        Some(PartRead { data, from, prefix })
     }
 
     /// The error for a live part that is damaged.

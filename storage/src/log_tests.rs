@@ -106,6 +106,46 @@ async fn content(log: &MailboxLog, message: &Restored) -> Vec<u8> {
 }
 
 #[test]
+fn small_parts_are_read_right_one_by_one_all_at_once_and_while_more_are_appended_behind_them() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (log, _) = open(&directory, 1024 * KIB).await;
+        let body = |id: u64| format!("message {id} ").repeat(1 + id as usize % 90).into_bytes();
+        let mut positions = Vec::new();
+        for round in 0..6u64 {
+            let batch: Vec<_> = (0..150).map(|n| message(round * 150 + n, &body(round * 150 + n))).collect();
+            positions.extend(log.append(&batch).await.unwrap());
+            // Windows that were read now hold less than will be there after the next round.
+            for (id, &position) in positions.iter().enumerate().rev().take(20) {
+                assert_eq!(log.read(position).await.unwrap(), body(id as u64), "record {id}");
+            }
+        }
+        let log = &log;
+        let pairs = positions.iter().enumerate();
+        let results = pairs.map(|(id, &position)| async move { (id, log.read(position).await.unwrap()) });
+        for result in join_all(results).await {
+            assert_eq!(result.1, body(result.0 as u64), "record {}", result.0);
+        }
+    });
+}
+
+/// Polls all futures together.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, output) in pending.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let std::task::Poll::Ready(value) = future.as_mut().poll(context) {
+                *output = Some(value);
+            }
+        }
+        let done = pending.iter().all(|(_, output)| output.is_some());
+        if done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[test]
 fn a_log_may_be_named_by_a_relative_path() {
     let directory = tempfile::Builder::new().prefix("relative-log-").tempdir_in(".").unwrap();
     let relative = Path::new(".").join(directory.path().file_name().unwrap());
