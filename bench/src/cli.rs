@@ -3,7 +3,7 @@
 use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::report::Report;
-use crate::workload::{durable, fanout, online};
+use crate::workload::{crash, drain, durable, fanout, online};
 use clap::{Parser, Subcommand};
 
 /// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
@@ -52,6 +52,10 @@ enum Workload {
     Fanout(fanout::Fanout),
     /// How many messages a second onto the disk, fsync before acknowledgement, and how long does that take?
     Durable(durable::Durable),
+    /// How fast do people who come online get the mail that waits for them, and is it all there?
+    Drain(drain::Drain),
+    /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
+    Crash(crash::Crash),
 }
 
 impl Workload {
@@ -60,6 +64,8 @@ impl Workload {
             Workload::Online(options) => online::run(options),
             Workload::Fanout(options) => fanout::run(options),
             Workload::Durable(options) => durable::run(options),
+            Workload::Drain(options) => drain::run(options),
+            Workload::Crash(options) => crash::run(options),
         }
     }
 }

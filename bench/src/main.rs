@@ -5,6 +5,7 @@
 mod children;
 mod cli;
 mod clock;
+mod collector;
 mod compare;
 mod failure;
 mod floor;

@@ -1,5 +1,7 @@
 //! The workloads, one file each.
 
+pub(crate) mod crash;
+pub(crate) mod drain;
 pub(crate) mod durable;
 pub(crate) mod fanout;
 pub(crate) mod online;
