@@ -13,6 +13,7 @@ use client::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -136,10 +137,11 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
     say.step("Bob has left");
 
     let mut outcome = Outcome::default();
+    let mut table = Table::default();
     for (number, size) in SIZES.into_iter().enumerate() {
         let began = Instant::now();
         let mut message = Message::to(bob.profile.identities[0].clone());
-        if number % 2 == 1 {
+        if goes_to_device(number) {
             message = message.device(bob.profile.device_url.clone());
         }
         let body = Body::source(Pattern { number: number as u64, length: size });
@@ -154,6 +156,7 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
         ));
     }
 
+    say.step("Alice has sent six messages, and the relay has acknowledged each");
     relay.kill()?;
     say.step("the relay was killed (SIGKILL)");
     let began = Instant::now();
@@ -162,19 +165,21 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
     outcome.restart_ms = began.elapsed().as_millis() as u64;
     say.step(&format!("the relay runs again and Bob is back, after {:.1?}", began.elapsed()));
 
-    collect(&bob, &mut outcome, &say).await;
+    collect(&bob, &mut outcome, &mut table).await;
+    say.step("Bob has collected his mail and compared every byte");
     bob.leave().await;
     alice.leave().await;
     let status = relay.terminate().await?;
     outcome.exit_code = status.code();
     say.step(&format!("the relay was asked to end (SIGTERM): {status}"));
+    say.line(&table.to_string());
     outcome.lost = outcome.sent - outcome.received;
     outcome.ok = outcome.lost == 0 && outcome.damaged == 0 && status.success();
     Ok(outcome)
 }
 
 /// Receives until everything is here, and then a little longer, to see duplicates.
-async fn collect(bob: &Person, outcome: &mut Outcome, say: &Narrator) {
+async fn collect(bob: &Person, outcome: &mut Outcome, table: &mut Table) {
     let mut incoming = bob.client.incoming();
     let mut seen = [false; SIZES.len()];
     loop {
@@ -193,8 +198,7 @@ async fn collect(bob: &Person, outcome: &mut Outcome, say: &Narrator) {
                 seen[number] = true;
                 outcome.received += 1;
                 outcome.bytes += pattern.length;
-                let length = pattern.length;
-                say.step(&format!("Bob has {length} bytes, every one as sent, in {:.1?}", began.elapsed()));
+                table.0[number].collected = Some(began.elapsed());
             }
             Ok(false) => outcome.damaged += 1,
             // The connection was lost in the middle: it comes again.
@@ -310,6 +314,35 @@ impl BodySource for Pattern {
     }
 }
 
+/// Where a message with this number goes: to Bob's device or to his identity, in turn.
+fn goes_to_device(number: usize) -> bool {
+    number % 2 == 1
+}
+
+/// What happened to each message.
+#[derive(Default)]
+struct Table([Row; SIZES.len()]);
+
+#[derive(Default)]
+struct Row {
+    /// From sending to the relay's acknowledgement.
+    stored: Option<Duration>,
+    /// From the message's first byte to its last.
+    collected: Option<Duration>,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |time: Option<Duration>| time.map_or("never".into(), |time| format!("{time:.1?}"));
+        write!(f, "\n{:>12}  {:<10}{:>14}{:>16}", "bytes", "sent to", "on disk after", "collected in")?;
+        for (number, (row, size)) in self.0.iter().zip(SIZES).enumerate() {
+            let target = if goes_to_device(number) { "device" } else { "identity" };
+            write!(f, "\n{size:>12}  {target:<10}{:>14}{:>16}", time(row.stored), time(row.collected))?;
+        }
+        Ok(())
+    }
+}
+
 struct Narrator {
     start: Instant,
     json: bool,
@@ -317,7 +350,10 @@ struct Narrator {
 
 impl Narrator {
     fn step(&self, what: &str) {
-        let line = format!("{:>8.3} s  {what}", self.start.elapsed().as_secs_f64());
+        self.line(&format!("{:>8.3} s  {what}", self.start.elapsed().as_secs_f64()));
+    }
+
+    fn line(&self, line: &str) {
         if self.json { eprintln!("{line}") } else { println!("{line}") }
     }
 }

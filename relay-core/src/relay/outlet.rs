@@ -12,6 +12,9 @@ use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, SessionId};
 use std::collections::VecDeque;
 
+/// The window of an outlet among very many.
+const LEAST_WINDOW_BYTES: usize = 4096;
+
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Outlet {
@@ -75,11 +78,13 @@ impl Relay {
 
     /// The client has accepted the session, or lets it go on.
     pub(super) fn outlet_ready(&mut self, connection: ConnectionId, session: SessionId) {
-        let Some(&id) = self.peer(connection).outlets.get(&session) else { return };
+        let outlets = &self.peer(connection).outlets;
+        let Some(&id) = outlets.get(&session) else { return };
+        // The connection's output is shared out, so that many outlets together hold not much more than one.
+        let window = (self.config.connection_output_bytes / outlets.len()).max(LEAST_WINDOW_BYTES) as u32;
         let outlet = &mut self.outlets[id.index as usize];
         if !outlet.announced {
             outlet.announced = true;
-            let window = self.config.connection_output_bytes as u32;
             let (mailbox, epoch) = (outlet.mailbox, outlet.epoch);
             return self.mesh.send(outlet.home, MeshItem::OutletReady { mailbox, epoch, outlet: id, window });
         }
