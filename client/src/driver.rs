@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::handle::State;
 use crate::incoming::{Piece, Received};
 use crate::outgoing::{Receipt, SendError};
+use crate::relay_identity::RelayIdentity;
 use crate::transport::Transport;
 use bytes::Bytes;
 use relay_core::client::{
@@ -74,7 +75,7 @@ enum Wake {
 pub(crate) struct Driver {
     pub(crate) machine: Machine,
     pub(crate) clock: Clock,
-    pub(crate) addresses: Vec<String>,
+    pub(crate) relay: RelayIdentity,
     pub(crate) state: watch::Sender<State>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     /// For the tasks that read bodies and for received messages; weak, so that the last handle's end is noticed.
@@ -221,7 +222,7 @@ impl Running {
         match event {
             Event::Dial => {
                 self.refused_accounts = 0;
-                self.link = Link::Dialling(Box::pin(Transport::dial(self.driver.addresses.clone())));
+                self.link = Link::Dialling(Box::pin(Transport::dial(self.driver.relay.clone())));
                 self.driver.state.send_if_modified(|state| {
                     let first = matches!(state, State::Connecting);
                     *state = State::Connecting;

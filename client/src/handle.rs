@@ -165,7 +165,7 @@ impl Client {
         tokio::spawn(driver::run(Driver {
             machine,
             clock,
-            addresses: config.profile.relay.addresses.clone(),
+            relay: config.profile.relay.clone(),
             state: to_state,
             commands: from_handles,
             to_self: client.commands.downgrade(),

@@ -50,6 +50,7 @@ mod naming;
 mod outgoing;
 mod profile;
 mod relay_identity;
+mod tls;
 mod transport;
 
 pub use body::{Body, BodySource, Read};
@@ -61,6 +62,7 @@ pub use naming::{Key, new_account_url, new_device_url, new_identity_url};
 pub use outgoing::{Delivery, Message, Receipt, SendError};
 pub use profile::{ClientProfile, ProfileError};
 pub use relay_identity::{RelayIdentity, RelayIdentityError};
+pub use tls::{RelayTls, RelayTlsError};
 
 pub use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl, ResourceUrl};
 pub use relay_core::client::{

@@ -184,6 +184,7 @@ mod tests {
             relay_url: DeviceUrl::new("grooveDNS://relay.example").unwrap(),
             addresses: vec!["127.0.0.1:2492".into()],
             public_keys: RelayKeys::generate(&mut SystemEntropy::default()).public().clone(),
+            tls: None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The relay identity file: what a client has to know of a relay. `relayd init` writes it, `sstp init` reads it. It
 //! holds nothing secret, but whoever changes it on its way decides which relay a client trusts: hence the fingerprint.
 
+use crate::tls::{RelayTls, RelayTlsError};
 use relay_core::address::{DeviceUrl, InvalidUrl};
 use relay_core::security::RelayPublicKeys;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub struct RelayIdentity {
     pub addresses: Vec<String>,
     /// Its public keys.
     pub public_keys: RelayPublicKeys,
+    /// How it is reached by TLS. If this is there, a client uses nothing else.
+    pub tls: Option<RelayTls>,
 }
 
 /// Why a file is not a relay identity.
@@ -41,6 +44,9 @@ pub enum RelayIdentityError {
     /// No address, or too many.
     #[error("{0} addresses; 1 to {MAX_ADDRESSES} are allowed")]
     Addresses(usize),
+    /// How it is reached by TLS.
+    #[error("tls.{0}")]
+    Tls(#[from] RelayTlsError),
     /// A public key is not the hexadecimal form of 32 bytes (modern) or of the DER of an ElGamal key (legacy).
     #[error("public_keys.{0} is not the hexadecimal form of a key")]
     Key(&'static str),
@@ -62,6 +68,16 @@ pub(crate) struct File {
     addresses: Vec<String>,
     fingerprint: String,
     public_keys: PublicKeys,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    addresses: Vec<String>,
+    server_name: String,
+    trusted: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +127,11 @@ impl From<&RelayIdentity> for File {
                 modern: hex(identity.public_keys.modern()),
                 legacy: hex(&identity.public_keys.legacy_der()),
             },
+            tls: identity.tls.clone().map(|RelayTls { addresses, server_name, trusted }| Tls {
+                addresses,
+                server_name,
+                trusted,
+            }),
         }
     }
 }
@@ -131,8 +152,18 @@ impl TryFrom<File> for RelayIdentity {
         if found != file.fingerprint.to_ascii_lowercase() {
             return Err(RelayIdentityError::Fingerprint { found, stated: file.fingerprint });
         }
-        Ok(Self { relay_url: DeviceUrl::new(file.relay_url)?, addresses: file.addresses, public_keys })
+        let tls = file.tls.map(checked_tls).transpose()?;
+        Ok(Self { relay_url: DeviceUrl::new(file.relay_url)?, addresses: file.addresses, public_keys, tls })
     }
+}
+
+fn checked_tls(Tls { addresses, server_name, trusted }: Tls) -> Result<RelayTls, RelayIdentityError> {
+    if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
+        return Err(RelayIdentityError::Addresses(addresses.len()));
+    }
+    let tls = RelayTls { addresses, server_name, trusted };
+    tls.check()?;
+    Ok(tls)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -162,6 +193,7 @@ mod tests {
             relay_url: DeviceUrl::new("grooveDNS://relay.example").unwrap(),
             addresses: vec!["127.0.0.1:2492".into(), "relay.example:443".into()],
             public_keys: RelayKeys::generate(&mut SystemEntropy::default()).public().clone(),
+            tls: None,
         }
     }
 

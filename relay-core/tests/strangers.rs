@@ -98,7 +98,7 @@ impl Scene {
     /// A connection from `address`, if it is let in.
     fn dial(&mut self, address: &str) -> Option<ConnectionId> {
         let address: IpAddr = address.parse().unwrap();
-        let turned_away = self.relay.turns_away(address);
+        let turned_away = self.relay.turns_away(self.now, address, false);
         let id = (!turned_away).then(|| self.relay.connected(self.now, Some(address), None));
         self.tidy();
         id
@@ -226,6 +226,16 @@ fn an_ipv6_attacker_has_one_allowance_for_its_whole_64() {
     let mut scene = Scene::new(|config| config.max_unauthenticated_per_address = 2);
     let mut address = |host: u32| scene.dial(&format!("2001:db8:0:1::{host:x}")).is_some();
     assert_eq!([address(1), address(2), address(3)], [true, true, false]);
+}
+
+#[test]
+fn an_address_may_begin_so_many_tls_handshakes_a_minute() {
+    let mut scene = Scene::new(|config| config.tls_handshakes_per_address_per_minute = 2);
+    let address: IpAddr = ATTACKER.parse().unwrap();
+    let turned_away: Vec<_> = (0..3).map(|_| scene.relay.turns_away(scene.now, address, true)).collect();
+    assert_eq!(turned_away, [false, false, true]);
+    assert!(!scene.relay.turns_away(scene.now, address, false), "without TLS there is nothing to compute");
+    assert!(!scene.relay.turns_away(scene.now, FRIEND.parse().unwrap(), true));
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub fn init(directory: &Path, config: &Config) -> Result<Initialised, InitError>
     let public_keys = keys.public().clone();
     let fingerprint = public_keys.fingerprint();
     let addresses = config.listen.sstp.iter().map(ToString::to_string).collect();
-    let identity = RelayIdentity { relay_url, addresses, public_keys };
+    let identity = RelayIdentity { relay_url, addresses, public_keys, tls: None };
     let made = Initialised {
         config: directory.join("furrow.toml"),
         keys: directory.join("relay.key"),

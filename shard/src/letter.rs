@@ -1,5 +1,6 @@
 //! What reaches a shard from another thread.
 
+use crate::tls::TlsSession;
 use bytes::Bytes;
 use relay_core::relay::{ConnectionId, MeshItem, Registered};
 use relay_core::sstp::SessionId;
@@ -14,6 +15,8 @@ pub enum Letter {
     HandOff {
         /// The socket.
         socket: OwnedFd,
+        /// Its TLS, if it has one.
+        tls: Option<TlsSession>,
         /// What was received.
         bytes: Bytes,
     },

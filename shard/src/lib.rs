@@ -3,6 +3,7 @@
 //! * [`server`]: starting and stopping the whole relay.
 //! * [`worker`]: one shard, an executor on one core with its relay, its log and its tasks.
 //! * [`transport`]: everything that touches glommio's sockets.
+//! * [`tls`]: TLS around a connection, and the certificate.
 //! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
 //! * [`side`]: the side thread, for what shards must not wait for.
 //!
@@ -15,5 +16,6 @@ pub mod letter;
 pub mod mesh;
 pub mod server;
 pub mod side;
+pub mod tls;
 pub mod transport;
 pub mod worker;

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use shard::demo;
 use shard::init::init;
 use shard::server::Server;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ Exit codes: 0 ended as asked, 1 failed, 2 the configuration or the command line 
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT; then complete what was received, tell peers when to return, and end.
+    /// Serve until SIGTERM or SIGINT; then complete what was received, tell peers when to return, and end. SIGHUP reads the
+    /// certificate for TLS again.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -98,12 +99,24 @@ fn finish(outcome: Outcome) -> ExitCode {
 fn run(config: Config) -> Outcome {
     start_log(&config);
     // Before any thread is there, so that none of them is hit by a signal meant for the process.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let server = Server::start(&config)?;
-    let signal = signals.forever().next();
+    let signal = signals.forever().find(|&signal| {
+        if signal == SIGHUP {
+            reload(&server);
+        }
+        signal != SIGHUP
+    });
     tracing::info!(signal, "stopping");
     server.stop()?;
     Ok(())
+}
+
+fn reload(server: &Server) {
+    match server.reload() {
+        Ok(()) => tracing::info!("the certificate was read again"),
+        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+    }
 }
 
 fn start_log(config: &Config) {

@@ -3,6 +3,7 @@
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use crate::side::Side;
+use crate::tls::{Certificate, CertificateError};
 use crate::worker::{Worker, WorkerOptions};
 use client::Clock;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
@@ -46,6 +47,9 @@ pub enum ServerError {
         /// What is wrong with it.
         error: KeyFileError,
     },
+    /// The certificate for TLS.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A folder cannot be made.
     #[error("{}: {error}", .path.display())]
     Directory {
@@ -75,6 +79,7 @@ pub struct Server {
     mesh: Arc<Mesh<Letter>>,
     shards: Vec<ExecutorJoinHandle<Result<(), ServerError>>>,
     side: Side,
+    certificate: Option<Certificate>,
 }
 
 impl Server {
@@ -84,6 +89,7 @@ impl Server {
     /// [`ServerError`]; what was started is stopped again.
     pub fn start(config: &Config) -> Result<Server, ServerError> {
         let keys = read_keys(&config.relay.key_file)?;
+        let certificate = read_certificate(config)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
         let users = UserDatabase::open(data.join("users"))?;
@@ -95,7 +101,7 @@ impl Server {
         let (side, door) = Side::start(mesh.clone(), users.clone(), keys, required)
             .map_err(|error| ServerError::System { what: "side thread".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
-        let mut server = Server { mesh: mesh.clone(), shards: Vec::new(), side };
+        let mut server = Server { mesh: mesh.clone(), shards: Vec::new(), side, certificate };
         let clock = Clock::start();
         let mut gates = Vec::new();
         for (index, core) in (0..shards).zip(cores) {
@@ -108,6 +114,7 @@ impl Server {
                 batch_bytes: config.storage.batch_bytes,
                 commit_delay: config.storage.commit_delay,
                 listen: config.listen.sstp.clone(),
+                listen_tls: server.certificate.clone().map(|shown| (config.listen.tls.clone(), shown)),
                 backlog: config.listen.backlog,
                 shutdown_grace: config.timers.shutdown_grace,
                 users: users.clone(),
@@ -131,16 +138,26 @@ impl Server {
                 let _ = gate.send(());
             }
         }
-        tracing::info!(shards, addresses = ?config.listen.sstp, "relay serves");
+        let (addresses, tls) = (&config.listen.sstp, &config.listen.tls);
+        tracing::info!(shards, ?addresses, ?tls, "relay serves");
         Ok(server)
     }
 
-    /// Checks what [`Server::start`] would check before it opens anything: the key file.
+    /// Reads the certificate for TLS again, if TLS is on: new connections are shown the new one.
+    ///
+    /// # Errors
+    /// [`ServerError::Certificate`]; the old one stays.
+    pub fn reload(&self) -> Result<(), ServerError> {
+        Ok(self.certificate.as_ref().map_or(Ok(()), Certificate::reload)?)
+    }
+
+    /// Checks what [`Server::start`] would check before it opens anything: the key file and the certificate.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn check(config: &Config) -> Result<(), ServerError> {
-        read_keys(&config.relay.key_file).map(drop)
+        read_keys(&config.relay.key_file)?;
+        read_certificate(config).map(drop)
     }
 
     /// Stops the relay and waits for its end: what has been received is completed, peers are told when to return.
@@ -214,6 +231,13 @@ fn cores(config: &Config) -> Vec<Option<usize>> {
     cores.into_iter().map(|core| config.shards.pin.then_some(core)).collect()
 }
 
+fn read_certificate(config: &Config) -> Result<Option<Certificate>, ServerError> {
+    if config.listen.tls.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Certificate::load(&config.tls.certificate_file, &config.tls.key_file)?))
+}
+
 fn read_keys(path: &Path) -> Result<RelayKeys, ServerError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error| ServerError::KeyFile { path: path.to_owned(), error };
@@ -252,6 +276,7 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
         max_unauthenticated_per_address: config.limits.unauthenticated_per_address,
         failures_per_address_per_minute: config.limits.failures_per_address_per_minute as u32,
         registrations_per_address_per_minute: config.limits.registrations_per_address_per_minute as u32,
+        tls_handshakes_per_address_per_minute: config.limits.tls_handshakes_per_address_per_minute as u32,
         max_fanout_recipients: config.limits.fanout_recipients,
         connection_in_flight_bytes: config.limits.connection_in_flight_bytes,
         shard_in_flight_bytes: config.limits.shard_in_flight_bytes,

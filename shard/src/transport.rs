@@ -3,7 +3,8 @@
 //! Reads land in large buffers that all connections of the shard share; a connection owns none. Writes go out many commands at
 //! a time, as the vector of slices that the connection has queued.
 
-use bytes::{Bytes, BytesMut};
+use crate::tls::{Certificate, TlsSession};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::AsyncRead;
 use futures_lite::AsyncWrite;
 use glommio::net::{TcpListener, TcpStream};
@@ -26,14 +27,18 @@ const LEAST_ROOM_BYTES: usize = 16 * 1024;
 const SEND_SLICES: usize = 256;
 
 /// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT).
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: TcpListener,
+    /// For a listener whose connections speak TLS.
+    certificate: Option<Certificate>,
+}
 
 impl Listener {
-    /// Binds and listens. Must be called on a glommio executor.
+    /// Binds and listens; with a certificate, for TLS. Must be called on a glommio executor.
     ///
     /// # Errors
     /// What the system says, for example that the address is in use.
-    pub fn bind(address: SocketAddr, backlog: usize) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, backlog: usize, certificate: Option<Certificate>) -> io::Result<Self> {
         let socket =
             socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_port(true)?;
@@ -42,7 +47,7 @@ impl Listener {
         }
         socket.bind(&address.into())?;
         socket.listen(backlog as i32)?;
-        Ok(Self(adopt_listener(socket.into())))
+        Ok(Self { socket: adopt_listener(socket.into()), certificate })
     }
 
     /// The next connection.
@@ -50,48 +55,97 @@ impl Listener {
     /// # Errors
     /// What the system says; most are about that one connection, or about descriptors that have run out.
     pub async fn accept(&self) -> io::Result<Socket> {
-        let stream = self.0.accept().await?;
+        let stream = self.socket.accept().await?;
         stream.set_nodelay(true)?;
-        Ok(Socket(RefCell::new(stream)))
+        Ok(Socket { stream: RefCell::new(stream), tls: RefCell::new(None) })
+    }
+
+    /// Whether its connections speak TLS.
+    pub fn is_tls(&self) -> bool {
+        self.certificate.is_some()
+    }
+
+    /// Puts TLS around a socket that was accepted here, if the listener is for TLS.
+    ///
+    /// # Errors
+    /// None in practice: the certificate was checked when it was read.
+    pub fn wrap(&self, socket: Socket) -> io::Result<Socket> {
+        if let Some(certificate) = &self.certificate {
+            let session = certificate.accept().map_err(io::Error::other)?;
+            socket.tls.replace(Some(Tls { session, sending: false }));
+        }
+        Ok(socket)
     }
 }
 
-/// A connected socket.
-pub struct Socket(RefCell<TcpStream>);
+/// A connected socket, perhaps with TLS around it; who uses it does not see the difference.
+pub struct Socket {
+    stream: RefCell<TcpStream>,
+    tls: RefCell<Option<Tls>>,
+}
+
+struct Tls {
+    session: TlsSession,
+    /// The ring has the first ciphertext and has not said how much of it went.
+    sending: bool,
+}
 
 impl Socket {
     /// Takes over a socket that another shard gave away. Must be called on a glommio executor.
-    pub fn adopt(fd: OwnedFd) -> Self {
-        Self(RefCell::new(adopt_stream(fd)))
+    pub fn adopt(fd: OwnedFd, tls: Option<TlsSession>) -> Self {
+        let tls = tls.map(|session| Tls { session, sending: false });
+        Self { stream: RefCell::new(adopt_stream(fd)), tls: RefCell::new(tls) }
     }
 
-    /// Gives the socket away.
+    /// The descriptor, to be given away with [`Socket::take_tls`].
     ///
     /// # Errors
-    /// No descriptor is left for the moment of passing over.
+    /// No descriptor is left for the moment of passing over, or the ring is still sending from it.
     pub fn give_away(&self) -> io::Result<OwnedFd> {
-        borrow(&self.0.borrow()).try_clone_to_owned()
+        if self.tls.borrow().as_ref().is_some_and(|tls| tls.sending) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        borrow(&self.stream.borrow()).try_clone_to_owned()
+    }
+
+    /// Its TLS, if it has one; nothing more is to be done with the socket itself.
+    pub fn take_tls(&self) -> Option<TlsSession> {
+        self.tls.take().map(|tls| tls.session)
     }
 
     /// The peer's address, for the log.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.borrow().peer_addr().ok()
+        self.stream.borrow().peer_addr().ok()
     }
 
-    /// Receives into one of `buffers`; empty at the end of the stream.
+    /// Receives into one of `buffers`; `None` at the end of the stream. With TLS there may be nothing yet for the owner in
+    /// what came: then the bytes are empty. In either case there may be something to send: see [`Socket::wants_write`].
     pub fn poll_receive(
         &self,
         context: &mut Context<'_>,
         buffers: &RefCell<ReadBuffers>,
-    ) -> Poll<io::Result<Bytes>> {
+    ) -> Poll<io::Result<Option<Bytes>>> {
         let mut buffers = buffers.borrow_mut();
         let room = buffers.room();
-        let length = match Pin::new(&mut *self.0.borrow_mut()).poll_read(context, room) {
+        let length = match Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, room) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Ok(None)),
             Poll::Ready(Ok(length)) => length,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         };
-        Poll::Ready(Ok(buffers.take(length)))
+        let mut tls = self.tls.borrow_mut();
+        let Some(tls) = &mut *tls else { return Poll::Ready(Ok(Some(buffers.take(length)))) };
+        let received = tls.session.receive(&room[..length]);
+        if received.is_err() {
+            // The alert that says why; a peer that does not take it at once is not waited for.
+            let _ = self.send_ciphertext(tls);
+        }
+        Poll::Ready(received)
+    }
+
+    /// Whether TLS has something to send, apart from what its owner has.
+    pub fn wants_write(&self) -> bool {
+        self.tls.borrow().as_ref().is_some_and(|tls| tls.session.wants_write())
     }
 
     /// Sends the front of `output` as far as the kernel takes it at once, and removes it there. `Ok(false)` if the kernel's
@@ -100,32 +154,86 @@ impl Socket {
     /// # Errors
     /// The connection is broken.
     pub fn send(&self, output: &mut OutputQueue) -> io::Result<bool> {
-        let stream = self.0.borrow();
-        let fd = borrow(&stream);
+        let mut tls = self.tls.borrow_mut();
+        let Some(tls) = &mut *tls else { return self.send_plain(output) };
+        loop {
+            tls.session.encrypt(output)?;
+            if !tls.session.wants_write() {
+                return Ok(true);
+            }
+            if !self.send_ciphertext(tls)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn send_plain(&self, output: &mut OutputQueue) -> io::Result<bool> {
         while !output.is_empty() {
             let mut slices = [IoSlice::new(&[]); SEND_SLICES];
             let filled = output.gather(&mut slices);
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let mut nothing = SendAncillaryBuffer::new(&mut []);
-            match rustix::net::sendmsg(fd, &slices[..filled], &mut nothing, flags) {
-                Ok(sent) => output.advance(sent),
-                Err(rustix::io::Errno::AGAIN) => return Ok(false),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            let Some(sent) = self.send_slices(&slices[..filled])? else { return Ok(false) };
+            output.advance(sent);
         }
         Ok(true)
     }
 
+    /// Sends all ciphertext, or says `false` if the kernel does not take it now.
+    fn send_ciphertext(&self, tls: &mut Tls) -> io::Result<bool> {
+        if tls.sending {
+            return Ok(false);
+        }
+        let ciphertext = tls.session.ciphertext()?;
+        while !ciphertext.is_empty() {
+            let Some(sent) = self.send_slices(&[IoSlice::new(ciphertext)])? else { return Ok(false) };
+            ciphertext.advance(sent);
+        }
+        Ok(true)
+    }
+
+    /// How much the kernel took at once; `None` if nothing.
+    fn send_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let stream = self.stream.borrow();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            let mut nothing = SendAncillaryBuffer::new(&mut []);
+            match rustix::net::sendmsg(borrow(&stream), slices, &mut nothing, flags) {
+                Ok(sent) => return Ok(Some(sent)),
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Waits until the kernel takes bytes again, by sending the first of `output` through the ring.
     pub fn poll_writable(&self, context: &mut Context<'_>, output: &mut OutputQueue) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut *self.tls.borrow_mut() {
+            return self.poll_ciphertext(context, tls);
+        }
         let mut first = [IoSlice::new(&[])];
         if output.gather(&mut first) == 0 {
             return Poll::Ready(Ok(()));
         }
-        match Pin::new(&mut *self.0.borrow_mut()).poll_write(context, &first[0]) {
+        match Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, &first[0]) {
             Poll::Ready(Ok(sent)) => {
                 output.advance(sent);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_ciphertext(&self, context: &mut Context<'_>, tls: &mut Tls) -> Poll<io::Result<()>> {
+        let ciphertext = tls.session.ciphertext()?;
+        if ciphertext.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let sent = Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, ciphertext);
+        tls.sending = sent.is_pending();
+        match sent {
+            Poll::Ready(Ok(sent)) => {
+                ciphertext.advance(sent);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -136,7 +244,12 @@ impl Socket {
     /// Tells the peer that nothing more comes. What it has sent is still to be read, or the kernel would reset the connection
     /// and our last words with it.
     pub fn finish_sending(&self) {
-        let stream = self.0.borrow();
+        if let Some(tls) = &mut *self.tls.borrow_mut() {
+            tls.session.close();
+            // A peer that does not take it at once is not waited for.
+            let _ = self.send_ciphertext(tls);
+        }
+        let stream = self.stream.borrow();
         // A connection that is broken already needs no goodbye.
         let _ = socket2::SockRef::from(&borrow(&stream)).shutdown(Shutdown::Write);
     }

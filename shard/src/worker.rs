@@ -6,6 +6,7 @@
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use crate::side::SideDoor;
+use crate::tls::Certificate;
 use crate::transport::{Listener, ReadBuffers, Socket};
 use bytes::Bytes;
 use client::{Clock, DeviceUrl, SystemEntropy};
@@ -56,6 +57,8 @@ pub struct WorkerOptions {
     pub commit_delay: Duration,
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
+    /// Where to listen for TLS, and what to show there.
+    pub listen_tls: Option<(Vec<SocketAddr>, Certificate)>,
     /// Connections that may wait to be accepted.
     pub backlog: usize,
     /// How long a shutdown may take.
@@ -205,10 +208,14 @@ impl Worker {
     /// # Errors
     /// What the system says of an address.
     pub fn listen(&self) -> Result<Vec<Listener>, (SocketAddr, std::io::Error)> {
-        let bind = |&address: &SocketAddr| {
-            Listener::bind(address, self.options.backlog).map_err(|error| (address, error))
+        let plain = self.options.listen.iter().map(|&address| (address, None));
+        let tls = self.options.listen_tls.iter().flat_map(|(addresses, certificate)| {
+            addresses.iter().map(move |&address| (address, Some(certificate.clone())))
+        });
+        let bind = |(address, certificate): (SocketAddr, Option<Certificate>)| {
+            Listener::bind(address, self.options.backlog, certificate).map_err(|error| (address, error))
         };
-        self.options.listen.iter().map(bind).collect()
+        plain.chain(tls).map(bind).collect()
     }
 
     /// Serves until [`Letter::Stop`] comes, and shuts down: what has been received is completed, every peer is told when to
@@ -276,7 +283,7 @@ impl Worker {
     async fn accept(self: Rc<Self>, listener: Listener) {
         loop {
             match listener.accept().await {
-                Ok(socket) => self.greet(socket),
+                Ok(socket) => self.greet(socket, &listener),
                 Err(error) => {
                     tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be accepted");
                     sleep(ACCEPT_AGAIN).await;
@@ -286,11 +293,15 @@ impl Worker {
     }
 
     /// Takes a connection in, unless it is gone already or one too many of its address.
-    fn greet(self: &Rc<Self>, socket: Socket) {
-        if let Some(peer) = socket.peer()
-            && !self.relay.borrow_mut().turns_away(peer.ip())
-        {
-            self.add_connection(socket, None);
+    fn greet(self: &Rc<Self>, socket: Socket, listener: &Listener) {
+        let Some(peer) = socket.peer() else { return };
+        let turned_away = self.relay.borrow_mut().turns_away(self.now(), peer.ip(), listener.is_tls());
+        if turned_away {
+            return;
+        }
+        match listener.wrap(socket) {
+            Ok(socket) => self.add_connection(socket, None),
+            Err(error) => tracing::error!(shard = self.options.shard.0, %error, "TLS cannot begin"),
         }
     }
 
@@ -350,12 +361,17 @@ impl Worker {
             match received {
                 None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier).await,
                 None => return,
-                Some(Ok(bytes)) if !bytes.is_empty() => {
-                    self.relay.borrow_mut().received(self.now(), carrier.id, bytes);
-                    // Before anybody else's turn: a connection that is handed over has left the relay already, and the next one
-                    // that is accepted may get its index, and with it its place in the table of sockets.
-                    self.perform_actions();
-                    self.after_input();
+                Some(Ok(Some(bytes))) => {
+                    if carrier.socket.wants_write() {
+                        self.send(&carrier);
+                    }
+                    if !bytes.is_empty() {
+                        self.relay.borrow_mut().received(self.now(), carrier.id, bytes);
+                        // Before anybody else's turn: a connection that is handed over has left the relay already, and
+                        // the next one that is accepted may get its index, and with it its place in the table of sockets.
+                        self.perform_actions();
+                        self.after_input();
+                    }
                 }
                 Some(_) => {
                     self.relay.borrow_mut().disconnected(self.now(), carrier.id);
@@ -407,7 +423,7 @@ impl Worker {
             let now = self.now();
             loop {
                 let Some(output) = relay.prepare_output(now, carrier.id) else { return };
-                if output.is_empty() {
+                if output.is_empty() && !carrier.socket.wants_write() {
                     break Ok(true);
                 }
                 match carrier.socket.send(output) {
@@ -567,7 +583,7 @@ impl Worker {
         let Some(carrier) = self.carrier(connection) else { return };
         self.forget(&carrier, Fate::Drop);
         let passed = carrier.socket.give_away().map(|socket| {
-            let letter = Letter::HandOff { socket, bytes };
+            let letter = Letter::HandOff { socket, tls: carrier.socket.take_tls(), bytes };
             self.options.mesh.push(Sender::Shard(self.options.shard), shard, letter).is_ok()
         });
         match passed {
@@ -671,7 +687,9 @@ impl Worker {
     fn letter(self: &Rc<Self>, letter: Letter) {
         match letter {
             Letter::Mesh(_) => debug_assert!(false, "the side thread sends no mesh items"),
-            Letter::HandOff { socket, bytes } => self.add_connection(Socket::adopt(socket), Some(bytes)),
+            Letter::HandOff { socket, tls, bytes } => {
+                self.add_connection(Socket::adopt(socket, tls), Some(bytes));
+            }
             Letter::Registered { connection, event, outcome } => {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();
@@ -703,7 +721,7 @@ async fn linger(carrier: &Carrier, buffers: &RefCell<ReadBuffers>) {
         }
         loop {
             match carrier.socket.poll_receive(context, buffers) {
-                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {}
+                Poll::Ready(Ok(Some(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }

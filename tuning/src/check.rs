@@ -14,6 +14,9 @@ pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
         let cause = Cause::IdleTooShort { idle: timers.idle, keep_alive: timers.keep_alive };
         reader.report_relation(&["timers.idle", "timers.keep_alive"], cause);
     }
+    if let Some(twice) = config.listen.sstp.iter().find(|address| config.listen.tls.contains(address)) {
+        reader.report_relation(&["listen.sstp", "listen.tls"], Cause::Repeated(twice.to_string()));
+    }
     let not_above = [
         (
             "limits.connection_in_flight_bytes",

@@ -105,8 +105,8 @@ pub enum Cause {
     /// A list without the one item it needs.
     #[error("an empty list; the relay wants at least one")]
     EmptyList,
-    /// The same item twice in a list.
-    #[error("{0} is in the list twice")]
+    /// The same item twice in a list, or in two lists that share none.
+    #[error("{0} is there twice")]
     Repeated(String),
     /// A processor that this process may not use.
     #[error("CPU {cpu} is not one that this process may run on ({usable})")]

@@ -85,9 +85,20 @@ settings! {
         /// Addresses for SSTP. Every shard listens on each of them (SO_REUSEPORT), and the kernel spreads the
         /// connections. Clients expect port 2492.
         sstp: Vec<SocketAddr> as List { of: Address, may_be_empty: false } => ["127.0.0.1:2492"];
+        /// Addresses for SSTP inside TLS, on a port of their own; none by default. SSTP by itself proves who is there and
+        /// protects nothing that follows. See the section tls.
+        tls: Vec<SocketAddr> as List { of: Address, may_be_empty: true } => [];
         /// Connections that may wait to be accepted, per shard and address. The kernel caps it at
         /// net.core.somaxconn.
         backlog: usize as Whole { min: 1, max: 65_535 } => 4096;
+    }
+    /// What the relay shows where it listens for TLS. The files are read at the start if listen.tls has an address, and
+    /// again upon SIGHUP; connections that are there keep what they have.
+    tls: Tls {
+        /// The certificate in PEM form, with those of its issuers behind it.
+        certificate_file: PathBuf as FilePath => "tls.crt";
+        /// Its private key in PEM form, which only its owner may read (mode 0600).
+        key_file: PathBuf as FilePath => "tls.key";
     }
     /// How the relay uses the processors: one shard is one thread with its own ring, connections and log.
     shards: Shards {
@@ -136,6 +147,9 @@ settings! {
         /// Registrations from one address in a minute. Above it they are answered with Busy. A user with one identity
         /// takes two.
         registrations_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60;
+        /// TLS handshakes from one address in a minute; each costs a shard about a tenth of a millisecond. Above it a
+        /// connection is dropped as soon as it is accepted.
+        tls_handshakes_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 6000;
     }
     /// How long the relay waits.
     timers: Timers {

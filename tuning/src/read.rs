@@ -93,6 +93,8 @@ fn parse_for(text: &str, origin: &Path, host: Option<&Host>) -> Result<Config, C
         let folder = origin.parent().unwrap_or(Path::new(""));
         config.relay.key_file = folder.join(config.relay.key_file);
         config.relay.data_dir = folder.join(config.relay.data_dir);
+        config.tls.certificate_file = folder.join(config.tls.certificate_file);
+        config.tls.key_file = folder.join(config.tls.key_file);
         return Ok(config);
     }
     for mistake in &mistakes {

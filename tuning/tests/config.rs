@@ -105,9 +105,10 @@ fn each_mistake_is_said_with_its_line_and_what_would_be_right() {
             "listen.sstp = '0.0.0.0:0'",
             "2: listen.sstp: \"0.0.0.0:0\" has port 0, which would be a different port on each shard; give the port",
         ),
-        ("listen.sstp = ['[::1]:1', '[0::1]:1']", "2: listen.sstp: \"[::1]:1\" is in the list twice"),
+        ("listen.sstp = ['[::1]:1', '[0::1]:1']", "2: listen.sstp: \"[::1]:1\" is there twice"),
+        ("listen.sstp = '[::1]:1'\nlisten.tls = '[::1]:1'", "2: listen.sstp: [::1]:1 is there twice"),
         ("listen.sstp = 2492", &format!("2: listen.sstp: an integer where the relay wants {address}")),
-        ("shards.cores = [1, 0, 1]", "2: shards.cores: 1 is in the list twice"),
+        ("shards.cores = [1, 0, 1]", "2: shards.cores: 1 is there twice"),
         (
             "limits.message_bytes = '2 GiB'",
             "2: limits.message_bytes: 2 GiB is out of bounds; the relay wants a size, \"1 KiB\" to \"1 GiB\"",

@@ -22,6 +22,7 @@ const INIT_HELP: &str = "\
 Examples:
   sstp init --relay relay.toml
   sstp --dir ~/second init --relay relay.toml
+  sstp init --relay relay.toml --tls relay.example.com:2493 --tls-ca ca.pem
 
 The relay identity file comes from whoever runs the relay (relayd init writes it). Compare the fingerprint that is
 printed with the one that the relay's operator tells you.";
@@ -93,6 +94,15 @@ pub(crate) struct Init {
     /// The security profile of the keys.
     #[arg(long, value_enum, default_value_t = Profile::Modern)]
     pub(crate) profile: Profile,
+    /// Connect by TLS only, to this address.
+    #[arg(long, value_name = "HOST:PORT", requires = "tls_ca")]
+    pub(crate) tls: Option<String>,
+    /// The certificates to trust for TLS, in PEM form: the relay's own, or those of who issued it.
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// The name in the relay's certificate, if it is not the host of --tls.
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    pub(crate) tls_name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -102,6 +102,7 @@ impl TestRelay {
             // The first one refuses: clients try the next.
             addresses: vec!["127.0.0.1:1".into(), self.address.to_string()],
             public_keys: self.shared.keys.public().clone(),
+            tls: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::security::{self, HelloVerdict, SecurityError};
 use crate::sstp::command::{AccountRequest, Connect};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, ConnectResponseId, SessionId};
+use crate::time::Timestamp;
 use bytes::Bytes;
 use std::net::IpAddr;
 
@@ -63,9 +64,12 @@ impl Registered {
 impl Relay {
     /// Whether the driver is to drop a transport that it has just accepted from `address`, without a word and without
     /// [`Relay::connected`], since the address has too many half-open connections. Costs no memory.
-    pub fn turns_away(&mut self, address: IpAddr) -> bool {
+    /// The same goes for a transport with TLS if the address has begun too many TLS handshakes of late.
+    pub fn turns_away(&mut self, now: Timestamp, address: IpAddr, tls: bool) -> bool {
         let source = self.strangers.source(address, &mut *self.entropy);
-        let turns_away = self.strangers.half_open(source) >= self.config.max_unauthenticated_per_address;
+        let handshakes = self.config.tls_handshakes_per_address_per_minute;
+        let turns_away = self.strangers.half_open(source) >= self.config.max_unauthenticated_per_address
+            || (tls && !self.strangers.may_begin_tls(now, source, handshakes));
         self.stats.turned_away += u64::from(turns_away);
         turns_away
     }

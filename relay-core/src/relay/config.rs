@@ -22,6 +22,8 @@ pub struct RelayConfig {
     /// Failed authentications and registrations from one address; after so many in a minute a Connect gets TryLater. At
     /// least 1.
     pub failures_per_address_per_minute: u32,
+    /// TLS handshakes from one address in a minute; a further one is turned away. At least 1.
+    pub tls_handshakes_per_address_per_minute: u32,
     /// Registers from one address; above it they are answered with Busy. At least 1.
     pub registrations_per_address_per_minute: u32,
     /// Recipients of one FanoutOpen.
@@ -61,6 +63,7 @@ impl RelayConfig {
             max_unauthenticated_per_address: 1024,
             failures_per_address_per_minute: 60,
             registrations_per_address_per_minute: 60,
+            tls_handshakes_per_address_per_minute: 6000,
             max_fanout_recipients: 16_384,
             connection_in_flight_bytes: 1 << 20,
             shard_in_flight_bytes: 64 << 20,

@@ -22,7 +22,7 @@ use ring::hmac;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Tallies of a shard: at 32 bytes each, one MiB.
+/// Tallies of a shard: at 40 bytes each, 1.25 MiB.
 const SLOTS: usize = 1 << 15;
 /// Lines of the security log for one address in a minute.
 const LOG_LINES_PER_ADDRESS_PER_MINUTE: u32 = 10;
@@ -61,6 +61,7 @@ struct Tally {
     unlogged: u32,
     failures: Bucket,
     registrations: Bucket,
+    tls_handshakes: Bucket,
     log: Bucket,
 }
 
@@ -173,6 +174,11 @@ impl Strangers {
     /// Whether the address may register now; if so, it is counted.
     pub(super) fn may_register(&mut self, now: Timestamp, source: Source, per_minute: u32) -> bool {
         self.tally_mut(source).registrations.take_if_any(now, per_minute)
+    }
+
+    /// Whether the address may begin a TLS handshake now; if so, it is counted.
+    pub(super) fn may_begin_tls(&mut self, now: Timestamp, source: Source, per_minute: u32) -> bool {
+        self.tally_mut(source).tls_handshakes.take_if_any(now, per_minute)
     }
 
     /// Whether a failure is worth a line of the log, and how many of the address have had none since the last line.
