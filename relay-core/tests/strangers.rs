@@ -151,7 +151,7 @@ impl Scene {
             peer_product_version: text("Test"),
             peer_product_capabilities: Text::EMPTY,
         };
-        self.say(id, Command::Connect(connect))
+        self.say(id, Command::from(connect))
     }
 
     /// A connection from `address` says that it is `device` and shows `keys`: the response's code and what is answered then.
