@@ -4,6 +4,7 @@
 //! * [`worker`]: one shard, an executor on one core with its relay, its log and its tasks.
 //! * [`transport`]: everything that touches glommio's sockets.
 //! * [`tls`]: TLS around a connection, and the certificate.
+//! * [`users`]: what an operator does to the users of a stopped relay.
 //! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
 //! * [`side`]: the side thread, for what shards must not wait for.
 //!
@@ -18,4 +19,5 @@ pub mod server;
 pub mod side;
 pub mod tls;
 pub mod transport;
+pub mod users;
 pub mod worker;

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use shard::demo;
 use shard::init::init;
 use shard::server::Server;
+use shard::users::Users;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
@@ -26,8 +27,51 @@ const EXAMPLES: &str = "Examples:
   relayd demo                                  see a message survive a kill
   relayd init ~/relay                          make a configuration and keys
   relayd run --config ~/relay/furrow.toml      serve
+  relayd user token --data ~/relay/data --account grooveAccount://...@
+                                               let somebody register
 
 Exit codes: 0 ended as asked, 1 failed, 2 the configuration or the command line is wrong.";
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// List an account with the identities that it may claim, and print the token with which it can register.
+    Token {
+        #[command(flatten)]
+        user: User,
+        /// An identity that the account may claim; may be given several times.
+        #[arg(long, value_name = "URL")]
+        identity: Vec<String>,
+    },
+    /// Print all accounts.
+    List {
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print an account with its identities and devices.
+    Show(User),
+    /// Lock an account out.
+    Lock(User),
+    /// Let an account in again.
+    Unlock(User),
+    /// Forget an account's keys, so that it can register with new ones.
+    ClearKeys(User),
+}
+
+#[derive(Debug, clap::Args)]
+struct Data {
+    /// The folder that relay.data_dir names.
+    #[arg(long = "data", value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct User {
+    #[command(flatten)]
+    data: Data,
+    /// The account.
+    #[arg(long, value_name = "URL")]
+    account: String,
+}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -53,6 +97,9 @@ enum Command {
         #[arg(long, default_value = "grooveDNS://localhost")]
         url: String,
     },
+    /// Look after the users of a relay that does not run.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Check a configuration and the key file that it names, without serving.
     Check {
         /// The configuration file.
@@ -70,6 +117,7 @@ fn main() -> ExitCode {
             Ok(())
         }),
         Command::Init { directory, url } => finish(initialise(&directory, &url)),
+        Command::User(command) => finish(user(&command)),
         Command::Demo { json } => finish(demo::run(json)),
     }
 }
@@ -109,6 +157,25 @@ fn run(config: Config) -> Outcome {
     });
     tracing::info!(signal, "stopping");
     server.stop()?;
+    Ok(())
+}
+
+fn user(command: &UserCommand) -> Outcome {
+    let (UserCommand::Token { user: User { data, .. }, .. }
+    | UserCommand::List { data }
+    | UserCommand::Show(User { data, .. })
+    | UserCommand::Lock(User { data, .. })
+    | UserCommand::Unlock(User { data, .. })
+    | UserCommand::ClearKeys(User { data, .. })) = command;
+    let users = Users::open(&data.directory)?;
+    match command {
+        UserCommand::Token { user, identity } => println!("{}", users.token(&user.account, identity)?),
+        UserCommand::List { .. } => print!("{}", users.list()?),
+        UserCommand::Show(user) => print!("{}", users.show(&user.account)?),
+        UserCommand::Lock(user) => users.lock(&user.account, true)?,
+        UserCommand::Unlock(user) => users.lock(&user.account, false)?,
+        UserCommand::ClearKeys(user) => users.clear_keys(&user.account)?,
+    }
     Ok(())
 }
 

@@ -16,9 +16,9 @@ const QUEUE: usize = 128;
 
 /// Work for the side thread.
 #[derive(Debug)]
-struct Job {
-    shard: ShardId,
-    registration: Registration,
+enum Job {
+    Register(ShardId, Registration),
+    Stop,
 }
 
 /// A shard's way to the side thread.
@@ -31,19 +31,20 @@ impl SideDoor {
     /// # Errors
     /// If too many wait already, the verdict to give at once.
     pub fn register(&self, shard: ShardId, registration: Registration) -> Result<(), Box<Letter>> {
-        self.0.try_send(Job { shard, registration }).map_err(|full| {
-            let Job { registration, .. } = full.into_inner();
-            let outcome = Registered::busy(&registration.token);
-            let Registration { connection, event, .. } = registration;
+        let token = registration.token.clone();
+        let (connection, event) = (registration.connection, registration.event);
+        self.0.try_send(Job::Register(shard, registration)).map_err(|_full| {
+            let outcome = Registered::busy(&token);
             Box::new(Letter::Registered { connection, event, outcome })
         })
     }
 }
 
-/// The running side thread. It ends when every [`SideDoor`] is gone.
+/// The running side thread. It ends when it is told to, or when every [`SideDoor`] is gone.
 #[derive(Debug)]
 pub struct Side {
     thread: JoinHandle<()>,
+    jobs: channel::Sender<Job>,
 }
 
 impl Side {
@@ -59,18 +60,21 @@ impl Side {
     ) -> std::io::Result<(Side, SideDoor)> {
         let (sender, jobs) = channel::bounded::<Job>(QUEUE);
         let work = move || {
-            for Job { shard, registration } in jobs {
+            for job in jobs {
+                let Job::Register(shard, registration) = job else { return };
                 let outcome = judge(&registration, &users, &keys, pre_authentication_required);
                 let Registration { connection, event, .. } = registration;
                 deliver(&mesh, shard, Letter::Registered { connection, event, outcome });
             }
         };
         let thread = std::thread::Builder::new().name("side".into()).spawn(work)?;
-        Ok((Side { thread }, SideDoor(sender)))
+        Ok((Side { thread, jobs: sender.clone() }, SideDoor(sender)))
     }
 
-    /// Waits for its end.
+    /// Tells it to end when it has done what waits, and waits for that.
     pub fn join(self) {
+        // It may have panicked, and then nobody takes this.
+        let _ = self.jobs.send(Job::Stop);
         if self.thread.join().is_err() {
             tracing::error!("the side thread panicked; registrations were not answered since");
         }

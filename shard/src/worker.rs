@@ -241,7 +241,10 @@ impl Worker {
         for carrier in sockets.into_iter().flatten() {
             carrier.fate.set(Fate::Drop);
             carrier.wake_reader();
+            carrier.wake_writer();
         }
+        // Their tasks hold this worker; they end now.
+        sleep(Duration::from_millis(2)).await;
     }
 
     async fn shut_down(&self) {
@@ -254,7 +257,7 @@ impl Worker {
         }
         self.relay.borrow_mut().close_all(self.now());
         self.after_input();
-        while in_time() && self.relay.borrow().connections() > 0 {
+        while in_time() && (self.relay.borrow().connections() > 0 || self.lingering.get() > 0) {
             sleep(Duration::from_millis(2)).await;
         }
         let relay = self.relay.borrow();
