@@ -3,7 +3,7 @@
 use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::report::Report;
-use crate::workload::{crash, drain, durable, fanout, online};
+use crate::workload::{auth, crash, drain, durable, fanout, online};
 use clap::{Parser, Subcommand};
 
 /// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
@@ -54,6 +54,8 @@ enum Workload {
     Durable(durable::Durable),
     /// How fast do people who come online get the mail that waits for them, and is it all there?
     Drain(drain::Drain),
+    /// How many devices a second prove who they are, and how many register, in each security profile?
+    Auth(auth::Auth),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
     Crash(crash::Crash),
 }
@@ -65,6 +67,7 @@ impl Workload {
             Workload::Fanout(options) => fanout::run(options),
             Workload::Durable(options) => durable::run(options),
             Workload::Drain(options) => drain::run(options),
+            Workload::Auth(options) => auth::run(options),
             Workload::Crash(options) => crash::run(options),
         }
     }

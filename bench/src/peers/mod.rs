@@ -7,9 +7,9 @@ pub(crate) mod redis;
 
 use crate::children::{self, Running};
 use crate::failure::Failure;
-use crate::relay_process::free_address;
+use crate::loopback::{free_address, is_listening};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ impl Peer {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut running = Running::start(&mut command).map_err(Failure::system(program))?;
         let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        while !is_listening(address) {
             if let Some(status) = running.ended() {
                 return Err(Failure::Wrong(format!("{program} ended: {status}")));
             }

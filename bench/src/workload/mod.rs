@@ -1,5 +1,6 @@
 //! The workloads, one file each.
 
+pub(crate) mod auth;
 pub(crate) mod crash;
 pub(crate) mod drain;
 pub(crate) mod durable;
