@@ -143,9 +143,14 @@ impl RelayProcess {
         Ok(began.elapsed())
     }
 
-    /// SIGKILL.
+    /// SIGKILL. The kernel takes the rings of a dead process down in its own time, and its listening sockets with them: until
+    /// then connections would go to nobody.
     pub(crate) fn kill(&mut self) {
         self.running = None;
+        let began = Instant::now();
+        while is_listening(self.address) && began.elapsed() < START_PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// SIGTERM; its exit status if it ended in time.
