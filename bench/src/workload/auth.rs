@@ -13,7 +13,7 @@ use crate::relay_process::{RelayOptions, RelayProcess};
 use crate::report::{Report, median, thousands};
 use crate::sstp_wire::{Recipients, Role, SstpWire};
 use crate::tally::{Latency, Tally};
-use crate::wire::{Wire, Witness};
+use crate::wire::{Deaf, Wire};
 use relay_core::directory::Profile;
 use relay_core::security::ClientCredentials;
 use serde::Serialize;
@@ -102,16 +102,6 @@ fn one_profile(options: &Auth, profile: Profile) -> Result<Outcome, Failure> {
         registrations_per_second: registered.per_second,
         registration: registered.latency,
     })
-}
-
-/// Hears nothing: nobody sends mail.
-struct Deaf;
-
-impl Witness for Deaf {
-    fn acknowledged(&mut self, _count: u64) {}
-    fn begin(&mut self) {}
-    fn piece(&mut self, _bytes: &[u8]) {}
-    fn end(&mut self) {}
 }
 
 /// Handshakes under way; when one is over, the next one takes its place.
