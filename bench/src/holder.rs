@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Connections from one address to one port: below the number of ephemeral ports.
-pub(crate) const PER_ADDRESS: u32 = 20_000;
+/// Connections from one address: far below the number of ephemeral ports, which are slow to find when they run out.
+pub(crate) const PER_ADDRESS: u32 = 5_000;
 /// Handshakes under way at the same time.
 const CONCURRENT: usize = 64;
 /// How long a handshake may take.
