@@ -153,11 +153,6 @@ impl RelayProcess {
         }
     }
 
-    /// SIGTERM; its exit status if it ended in time.
-    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
-        self.running.take()?.terminate(Duration::from_secs(30))
-    }
-
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -205,7 +200,7 @@ fn configuration(options: &RelayOptions, path: &Path, address: SocketAddr) -> Re
     for setting in &options.settings {
         text = with_setting(&text, setting).ok_or_else(|| RelayError::Setting(setting.clone()))?;
     }
-    Config::parse(&text, &path.display().to_string())?;
+    Config::parse(&text, path.display().to_string())?;
     Ok(text)
 }
 

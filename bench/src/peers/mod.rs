@@ -30,6 +30,9 @@ pub(crate) struct Peer {
     _directory: tempfile::TempDir,
 }
 
+/// What a file holds, for the address at which the peer is to listen and the directory for its files.
+pub(crate) type Content = dyn Fn(SocketAddr, &Path) -> String;
+
 /// How a peer is started.
 pub(crate) struct Recipe<'a> {
     /// The program.
@@ -37,7 +40,7 @@ pub(crate) struct Recipe<'a> {
     /// Its arguments, for the address at which it is to listen and the directory for its files.
     pub(crate) arguments: &'a dyn Fn(SocketAddr, &Path) -> Vec<String>,
     /// A file to write into the directory first: its name and what is in it.
-    pub(crate) file: Option<(&'a str, &'a dyn Fn(SocketAddr, &Path) -> String)>,
+    pub(crate) file: Option<(&'a str, &'a Content)>,
 }
 
 /// Where a program is; `None` if it is not installed.
