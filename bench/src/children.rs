@@ -6,7 +6,6 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 /// Children that run, and directories to remove, should the run be interrupted.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -86,21 +85,6 @@ impl Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.forget();
-    }
-
-    /// Asks it to end (SIGTERM) and waits; after `patience` it is killed. Its exit status if it ended by itself.
-    pub(crate) fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let began = Instant::now();
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        while began.elapsed() < patience {
-            if let Some(status) = self.ended() {
-                self.forget();
-                return Some(status);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.kill();
-        None
     }
 
     fn forget(&self) {

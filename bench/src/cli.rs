@@ -2,8 +2,9 @@
 
 use crate::compare::{self, Compare};
 use crate::failure::Failure;
+use crate::holder::{self, Hold};
 use crate::report::Report;
-use crate::workload::{crash, drain, durable, fanout, online};
+use crate::workload::{auth, connections, crash, drain, durable, fanout, online};
 use clap::{Parser, Subcommand};
 
 /// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
@@ -42,6 +43,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// A generator process of `run connections`; not for people
+    #[command(hide = true)]
+    Hold(Hold),
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,6 +58,10 @@ enum Workload {
     Durable(durable::Durable),
     /// How fast do people who come online get the mail that waits for them, and is it all there?
     Drain(drain::Drain),
+    /// How many devices a second prove who they are, and how many register, in each security profile?
+    Auth(auth::Auth),
+    /// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
+    Connections(connections::Connections),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
     Crash(crash::Crash),
 }
@@ -65,6 +73,8 @@ impl Workload {
             Workload::Fanout(options) => fanout::run(options),
             Workload::Durable(options) => durable::run(options),
             Workload::Drain(options) => drain::run(options),
+            Workload::Auth(options) => auth::run(options),
+            Workload::Connections(options) => connections::run(options),
             Workload::Crash(options) => crash::run(options),
         }
     }
@@ -79,6 +89,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     crate::children::guard().map_err(Failure::system("signal handler"))?;
     match arguments.command {
         Command::Run { workload, json } => workload.run()?.print(json),
+        Command::Hold(options) => holder::run(&options)?,
         Command::Compare { options, json } => compare::run(&options, json)?,
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! The relay under test: the program `relayd` beside this one, in a directory of its own, with users already registered.
 
 use crate::children::{self, Running};
+use crate::loopback::{free_address, is_listening};
 use crate::population;
 use crate::proc_stat::Usage;
 use client::{RelayIdentity, RelayIdentityError};
 use relay_core::security::ClientCredentials;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -129,7 +130,7 @@ impl RelayProcess {
         command.args(["run", "--config"]).arg(&self.config).stdin(Stdio::null());
         let mut running = Running::start(&mut command)
             .map_err(|error| RelayError::Program { path: command.get_program().into(), error })?;
-        while TcpStream::connect(self.address).is_err() {
+        while !is_listening(self.address) {
             if let Some(status) = running.ended() {
                 return Err(RelayError::Ended(status));
             }
@@ -142,14 +143,14 @@ impl RelayProcess {
         Ok(began.elapsed())
     }
 
-    /// SIGKILL.
+    /// SIGKILL. The kernel takes the rings of a dead process down in its own time, and its listening sockets with them: until
+    /// then connections would go to nobody.
     pub(crate) fn kill(&mut self) {
         self.running = None;
-    }
-
-    /// SIGTERM; its exit status if it ended in time.
-    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
-        self.running.take()?.terminate(Duration::from_secs(30))
+        let began = Instant::now();
+        while is_listening(self.address) && began.elapsed() < START_PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Where it listens.
@@ -199,7 +200,7 @@ fn configuration(options: &RelayOptions, path: &Path, address: SocketAddr) -> Re
     for setting in &options.settings {
         text = with_setting(&text, setting).ok_or_else(|| RelayError::Setting(setting.clone()))?;
     }
-    Config::parse(&text, &path.display().to_string())?;
+    Config::parse(&text, path.display().to_string())?;
     Ok(text)
 }
 
@@ -229,14 +230,6 @@ fn with_setting(text: &str, setting: &str) -> Option<String> {
         })
         .collect();
     found.then(|| lines.join("\n") + "\n")
-}
-
-/// A loopback port that was free a moment ago.
-///
-/// # Errors
-/// What the system says.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 #[cfg(test)]

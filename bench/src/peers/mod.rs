@@ -7,9 +7,9 @@ pub(crate) mod redis;
 
 use crate::children::{self, Running};
 use crate::failure::Failure;
-use crate::relay_process::free_address;
+use crate::loopback::{free_address, is_listening};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ pub(crate) struct Peer {
     _directory: tempfile::TempDir,
 }
 
+/// What a file holds, for the address at which the peer is to listen and the directory for its files.
+pub(crate) type Content = dyn Fn(SocketAddr, &Path) -> String;
+
 /// How a peer is started.
 pub(crate) struct Recipe<'a> {
     /// The program.
@@ -37,7 +40,7 @@ pub(crate) struct Recipe<'a> {
     /// Its arguments, for the address at which it is to listen and the directory for its files.
     pub(crate) arguments: &'a dyn Fn(SocketAddr, &Path) -> Vec<String>,
     /// A file to write into the directory first: its name and what is in it.
-    pub(crate) file: Option<(&'a str, &'a dyn Fn(SocketAddr, &Path) -> String)>,
+    pub(crate) file: Option<(&'a str, &'a Content)>,
 }
 
 /// Where a program is; `None` if it is not installed.
@@ -75,7 +78,7 @@ impl Peer {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut running = Running::start(&mut command).map_err(Failure::system(program))?;
         let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        while !is_listening(address) {
             if let Some(status) = running.ended() {
                 return Err(Failure::Wrong(format!("{program} ended: {status}")));
             }

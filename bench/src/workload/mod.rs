@@ -1,5 +1,7 @@
 //! The workloads, one file each.
 
+pub(crate) mod auth;
+pub(crate) mod connections;
 pub(crate) mod crash;
 pub(crate) mod drain;
 pub(crate) mod durable;

@@ -4,6 +4,7 @@ use super::appends::Pending;
 use super::{Mailroom, MessageKey, PartState, Surroundings};
 use crate::relay::mesh::MeshItem;
 use crate::store::{Chain, LogEntry, MessageHead, Position};
+use bytes::Bytes;
 
 impl Mailroom {
     /// Whether something waits for a batch.
@@ -110,6 +111,8 @@ impl Mailroom {
         }
         let durable = message.parts.iter().all(|part| matches!(part.state, PartState::Durable(_)));
         if message.arrived && durable {
+            // A slice of what was received would keep all of it in memory for as long as the message waits.
+            message.header.tail = detached(&message.header.tail);
             self.tell_completed(around, key);
         } else if let Some((shard, deposit)) = message.origin {
             let bytes = bytes.min(message.unreleased);
@@ -117,4 +120,10 @@ impl Mailroom {
             around.mesh.send(shard, MeshItem::Released { deposit, bytes });
         }
     }
+}
+
+/// The same bytes in memory of their own; the commonest tail, an empty UserRef and nothing else, needs none.
+fn detached(tail: &[u8]) -> Bytes {
+    const EMPTY_USER_REF: &[u8] = &[0];
+    if tail == EMPTY_USER_REF { Bytes::from_static(EMPTY_USER_REF) } else { Bytes::copy_from_slice(tail) }
 }

@@ -1,0 +1,220 @@
+//! `connections`: many devices that have authenticated and do nothing but stay.
+
+use super::traffic::{self, describe_relay};
+use crate::children::Running;
+use crate::failure::Failure;
+use crate::holder::Held;
+use crate::load::{Done, Load};
+use crate::measure::{Timing, measure};
+use crate::payload::Pattern;
+use crate::population::make_keys;
+use crate::proc_stat;
+use crate::relay_process::{RelayOptions, RelayProcess};
+use crate::report::{Report, Summary, Unit, thousands};
+use relay_core::directory::Profile;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pairs of the trickle.
+const PAIRS: u32 = 4;
+/// Messages a second of the trickle.
+const TRICKLE: f64 = 200.0;
+/// Descriptors that the relay and a holder need beside their connections.
+const SPARE_DESCRIPTORS: u64 = 300;
+/// What one connection costs on both sides in both processes and the kernel, estimated upwards.
+const BYTES_A_CONNECTION: u64 = 24 * 1024;
+/// Share of the available memory that connections may take.
+const MEMORY_SHARE: f64 = 0.8;
+
+/// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Connections {
+    /// Connections to hold
+    #[arg(long, default_value_t = 10_000, conflicts_with = "max")]
+    pub(crate) count: u64,
+    /// Hold as many as the machine allows
+    #[arg(long)]
+    pub(crate) max: bool,
+    /// Descriptors that the relay has in all, if its shards have tables of their own [default: its RLIMIT_NOFILE]
+    #[arg(long)]
+    pub(crate) relay_descriptors: Option<u64>,
+    /// Seconds of idling, and of the trickle
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    #[command(flatten)]
+    pub(crate) relay: RelayOptions,
+}
+
+/// What the machine allows.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    descriptors_of_relay: u64,
+    descriptors_of_holder: u64,
+    memory: u64,
+}
+
+impl Limits {
+    fn of(relay: &RelayProcess, options: &Connections) -> Self {
+        let own = proc_stat::descriptor_limit(std::process::id()).unwrap_or(1024);
+        let relays = options.relay_descriptors.or_else(|| proc_stat::descriptor_limit(relay.id()));
+        let affordable = proc_stat::available_bytes() as f64 * MEMORY_SHARE / BYTES_A_CONNECTION as f64;
+        Self {
+            descriptors_of_relay: relays.unwrap_or(1024).saturating_sub(SPARE_DESCRIPTORS),
+            descriptors_of_holder: own.saturating_sub(SPARE_DESCRIPTORS),
+            memory: affordable as u64,
+        }
+    }
+
+    fn most(&self) -> u64 {
+        self.descriptors_of_relay.min(self.memory)
+    }
+
+    fn advice(&self) -> String {
+        if self.descriptors_of_relay <= self.memory {
+            format!(
+                "{} connections can be reached: the relay has no more descriptors. To change that: LimitNOFILE= in its \
+                 unit, or `ulimit -n`, up to fs.nr_open",
+                thousands(self.descriptors_of_relay as f64)
+            )
+        } else {
+            format!(
+                "{} connections can be reached: there is memory for no more, at {} KiB for both ends of each. To change \
+                 that: more memory, or the generator on another machine",
+                thousands(self.memory as f64),
+                BYTES_A_CONNECTION / 1024
+            )
+        }
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn run(options: &Connections) -> Result<Report, Failure> {
+    let keys = Arc::new(make_keys(Profile::Modern));
+    let probe = RelayProcess::start(&options.relay, 0, keys.clone())?;
+    let limits = Limits::of(&probe, options);
+    drop(probe);
+    let wanted = if options.max { limits.most() } else { options.count };
+    let count = wanted.min(limits.most()) as u32;
+    eprintln!("{}", limits.advice());
+    if u64::from(count) < wanted {
+        eprintln!("holding {count} instead of {wanted}");
+    }
+    let relay = RelayProcess::start(&options.relay, 2 * PAIRS + count, keys.clone())?;
+    let key_file = relay.directory().join("bench.key");
+    write_keys(&key_file, &keys.encode())?;
+
+    let mut report = Report::new("connections");
+    report.setting("wanted", wanted);
+    report.setting("seconds", options.seconds);
+    report.setting("trickle", format!("{TRICKLE} messages/s between {PAIRS} pairs"));
+    describe_relay(&mut report, &options.relay);
+    report.line(limits.advice());
+    report.result("reachable", limits.most());
+
+    let quiet = trickle(&relay, options)?;
+    let (before, kernel_before) = (relay.usage(), proc_stat::kernel_bytes());
+    let (holders, held) = hold(&relay, &key_file, count, limits.descriptors_of_holder as u32)?;
+    let (after, kernel_after) = (relay.usage(), proc_stat::kernel_bytes());
+    describe_connecting(&mut report, &held, after.cpu() - before.cpu());
+    let each =
+        |before: u64, after: u64| (after.saturating_sub(before)) as f64 / f64::from(held.connections.max(1));
+    let (process, kernel) = (each(before.resident, after.resident), each(kernel_before, kernel_after));
+    report.line(format!(
+        "each costs {process:.0} bytes of the relay's memory, and {kernel:.0} bytes of the kernel's for both ends"
+    ));
+    report.result("process_bytes_per_connection", process);
+    report.result("kernel_bytes_per_connection_both_ends", kernel);
+
+    std::thread::sleep(Duration::from_secs_f64(options.seconds));
+    let idle = (relay.usage().cpu() - after.cpu()) / options.seconds;
+    report.line(format!("idle, keep-alives included, the relay uses {:.2} % of a CPU", idle * 100.0));
+    report.result("idle_cpu", idle);
+    let busy = trickle(&relay, options)?;
+    report.line(format!(
+        "a trickle among them: p50 {:.0} us, p99 {:.0} us to delivery; without them p50 {:.0} us, p99 {:.0} us",
+        busy.delivery.p50_us, busy.delivery.p99_us, quiet.delivery.p50_us, quiet.delivery.p99_us
+    ));
+    report.result("trickle", busy.delivery);
+    report.result("trickle_without", quiet.delivery);
+    drop(holders);
+    Ok(report)
+}
+
+fn write_keys(path: &Path, keys: &[u8]) -> Result<(), Failure> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(path).map_err(Failure::system("keys"))?;
+    file.write_all(keys).map_err(Failure::system("keys"))
+}
+
+fn trickle(relay: &RelayProcess, options: &Connections) -> Result<Summary, Failure> {
+    let load = Load {
+        pattern: Pattern::new(100),
+        window: 512,
+        ask_every: 1,
+        rate: Some(TRICKLE / f64::from(PAIRS)),
+        done: Done::Acknowledged,
+        acknowledged: true,
+    };
+    let timing = Timing { seconds: options.seconds, rounds: 1, warm_up: 0.3, threads: 1 };
+    let parties = traffic::pairs(relay, PAIRS, true);
+    let measured = measure(relay.address(), relay.id(), &load, parties, &timing)?;
+    Ok(Summary::of(&measured.rounds, Unit::Delivered, 100))
+}
+
+/// Starts the holders and waits until they have connected.
+fn hold(
+    relay: &RelayProcess,
+    keys: &Path,
+    count: u32,
+    per_holder: u32,
+) -> Result<(Vec<Running>, Held), Failure> {
+    let program = std::env::current_exe().map_err(Failure::system("own program"))?;
+    let mut holders = Vec::new();
+    let mut next = 0;
+    while next < count {
+        let share = per_holder.min(count - next).max(1);
+        let mut command = Command::new(&program);
+        command.arg("hold").arg("--address").arg(relay.address().to_string()).arg("--keys").arg(keys);
+        command.args(["--first", &(2 * PAIRS + next).to_string(), "--count", &share.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        holders.push(Running::start(&mut command).map_err(Failure::system("generator process"))?);
+        next += share;
+    }
+    let mut all = Held { connections: 0, seconds: 0.0, stopped_by: None };
+    for holder in &mut holders {
+        let output = holder.take_output().expect("it was piped and is taken once");
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(Failure::system("generator process"))?;
+        let held: Held = serde_json::from_str(&line)
+            .map_err(|_| Failure::Wrong("a generator process ended without a word".into()))?;
+        all.connections += held.connections;
+        all.seconds = all.seconds.max(held.seconds);
+        all.stopped_by = all.stopped_by.or(held.stopped_by);
+    }
+    Ok((holders, all))
+}
+
+fn describe_connecting(report: &mut Report, held: &Held, cpu: f64) {
+    let per_second = f64::from(held.connections) / held.seconds;
+    report.line(format!(
+        "{} authenticated connections held, after {:.1} s: {} connects/s, {:.0} us of the relay's CPU each",
+        thousands(f64::from(held.connections)),
+        held.seconds,
+        thousands(per_second),
+        cpu * 1e6 / f64::from(held.connections.max(1)),
+    ));
+    if let Some(reason) = &held.stopped_by {
+        report.line(format!("there are no more because: {reason}"));
+        report.result("stopped_by", reason);
+    }
+    report.result("connections", held.connections);
+    report.result("connects_per_second", per_second);
+}
