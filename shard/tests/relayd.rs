@@ -188,6 +188,22 @@ async fn a_body_above_the_limit_is_refused_and_the_connection_lives() {
 }
 
 #[tokio::test]
+async fn every_one_of_many_who_come_at_once_is_handed_to_its_home_and_answered() {
+    let relay = Relay::start(|_| {});
+    let mut people = Vec::new();
+    for _ in 0..40 {
+        people.push(Person::register(&relay, SecurityProfile::Modern).await);
+    }
+    for person in &people {
+        person.client.close().await;
+    }
+    people.iter_mut().for_each(Person::return_home);
+    for person in &people {
+        in_time(person.client.ready()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn sigterm_tells_peers_when_to_return_and_ends_with_0() {
     let mut relay = Relay::start(|config| config.timers.return_time = Duration::from_secs(77));
     let alice = Person::register(&relay, SecurityProfile::Modern).await;
