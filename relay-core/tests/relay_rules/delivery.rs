@@ -142,7 +142,6 @@ fn accounts_of_several_homes_share_one_connection() {
     let (sender, recipient) = (bench.device(0), bench.device(here));
     bench.attach(recipient, here, here);
     bench.attach(recipient, there, there);
-    // The homes number mailboxes and deliveries alike; acknowledgements must not be taken for one another's.
     for account in [here, there, here] {
         let session = bench.open(sender, account, false);
         bench.send(sender, session, flags::A, 10 + account);
@@ -153,6 +152,27 @@ fn accounts_of_several_homes_share_one_connection() {
     expected.sort_unstable();
     assert_eq!(lengths, expected);
     assert!(bench.relays.iter().all(|relay| relay.mail().0 == 0));
+}
+
+#[test]
+fn one_acknowledgement_of_messages_from_two_homes_counts_one_at_each() {
+    let mut bench = Bench::with(2, |_| {});
+    let of = |bench: &Bench, shard: usize| (1..8).find(|&account| bench.home(account) == shard).unwrap();
+    let (here, there) = (of(&bench, 0), of(&bench, 1));
+    let (sender, recipient) = (bench.device(0), bench.device(here));
+    bench.clients[recipient].finishes = false;
+    bench.attach(recipient, here, here);
+    bench.attach(recipient, there, there);
+    // The first mailbox and the first delivery of either home: only the home tells them apart.
+    for account in [here, there, here] {
+        let session = bench.open(sender, account, false);
+        bench.send(sender, session, flags::A, 10);
+    }
+    bench.clients[recipient].complete_oldest();
+    bench.clients[recipient].complete_oldest();
+    bench.pass(Duration::from_secs(1));
+    let waiting: Vec<_> = bench.relays.iter().map(|relay| relay.mail().0).collect();
+    assert_eq!(waiting, [1, 0], "the third message is not acknowledged, the second one is");
 }
 
 #[test]
