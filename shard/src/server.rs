@@ -281,6 +281,7 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
         connection_in_flight_bytes: config.limits.connection_in_flight_bytes,
         shard_in_flight_bytes: config.limits.shard_in_flight_bytes,
         connection_output_bytes: config.limits.connection_output_bytes as usize,
+        shard_output_bytes: config.limits.shard_output_bytes as usize,
         mesh_queue_items: config.limits.mesh_queue_items,
         deposit_by_anyone: config.mail.deposit == Deposit::Anyone,
         lifetime: config.mail.lifetime,

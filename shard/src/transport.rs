@@ -17,6 +17,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Size of a shared read buffer. A hundred-byte message takes a thousandth of it, so the allocation is none per message.
 const READ_BUFFER_BYTES: usize = 128 * 1024;
@@ -26,6 +27,10 @@ const LEAST_ROOM_BYTES: usize = 16 * 1024;
 /// Slices that one send takes; the kernel allows 1024.
 const SEND_SLICES: usize = 256;
 
+/// Bytes that the kernel takes and does not send at once. More would only wait there, before whatever is said next on the
+/// same connection; what waits with us goes out in turn.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
 /// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT).
 pub struct Listener {
     socket: TcpListener,
@@ -34,17 +39,27 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds and listens; with a certificate, for TLS. Must be called on a glommio executor.
+    /// Binds and listens; with a certificate, for TLS. Must be called on a glommio executor. The kernel ends a connection
+    /// whose peer takes nothing of what is sent to it for `peer_timeout`, even if it goes on sending itself.
     ///
     /// # Errors
     /// What the system says, for example that the address is in use.
-    pub fn bind(address: SocketAddr, backlog: usize, certificate: Option<Certificate>) -> io::Result<Self> {
+    pub fn bind(
+        address: SocketAddr,
+        backlog: usize,
+        peer_timeout: Duration,
+        certificate: Option<Certificate>,
+    ) -> io::Result<Self> {
         let socket =
             socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
         socket.set_reuse_port(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
+        // What is accepted inherits these, at no call of its own.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        socket.set_tcp_user_timeout(Some(peer_timeout))?;
         socket.bind(&address.into())?;
         socket.listen(backlog as i32)?;
         Ok(Self { socket: adopt_listener(socket.into()), certificate })
@@ -56,7 +71,6 @@ impl Listener {
     /// What the system says; most are about that one connection, or about descriptors that have run out.
     pub async fn accept(&self) -> io::Result<Socket> {
         let stream = self.socket.accept().await?;
-        stream.set_nodelay(true)?;
         Ok(Socket { stream: RefCell::new(stream), tls: RefCell::new(None) })
     }
 
@@ -293,4 +307,29 @@ fn adopt_stream(fd: OwnedFd) -> TcpStream {
 fn adopt_listener(fd: OwnedFd) -> TcpListener {
     // SAFETY: `into_raw_fd` gives up the ownership that the listener takes.
     unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::{tcp_nodelay, tcp_user_timeout};
+
+    #[test]
+    #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        let executor = glommio::LocalExecutor::default();
+        executor.run(async {
+            let local = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listener = Listener::bind(local, 4, Duration::from_secs(135), None).unwrap();
+            let address = listener.socket.local_addr().unwrap();
+            let client = std::net::TcpStream::connect(address).unwrap();
+            let accepted = listener.accept().await.unwrap();
+            let stream = accepted.stream.borrow();
+            assert!(tcp_nodelay(borrow(&stream)).unwrap());
+            assert_eq!(tcp_user_timeout(borrow(&stream)).unwrap(), 135_000);
+            let unsent = socket2::SockRef::from(&borrow(&stream)).tcp_notsent_lowat().unwrap();
+            assert_eq!(unsent, UNSENT_BYTES);
+            drop(client);
+        });
+    }
 }

@@ -213,7 +213,9 @@ impl Worker {
             addresses.iter().map(move |&address| (address, Some(certificate.clone())))
         });
         let bind = |(address, certificate): (SocketAddr, Option<Certificate>)| {
-            Listener::bind(address, self.options.backlog, certificate).map_err(|error| (address, error))
+            let peer_timeout = self.options.relay.connection.idle_deadline;
+            Listener::bind(address, self.options.backlog, peer_timeout, certificate)
+                .map_err(|error| (address, error))
         };
         plain.chain(tls).map(bind).collect()
     }

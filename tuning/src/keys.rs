@@ -128,6 +128,9 @@ settings! {
         /// Bytes that wait to be sent on one connection; above it the relay sends no further message there until the
         /// peer has read.
         connection_output_bytes: u64 as Size::between(4 * KIB, 64 * MIB) => "256 KiB";
+        /// The same for all connections of one shard. Above it a connection is given one piece of a message (at most
+        /// 128 KiB) at a time, and only when it has read all that was sent before.
+        shard_output_bytes: u64 as Size::between(64 * KIB, TIB) => "256 MiB";
         /// Items that one shard may have waiting for another. When the queue is full, the sessions that feed it are told
         /// to stop sending.
         mesh_queue_items: usize as Whole { min: 16, max: 1_048_576 } => 4096;

@@ -168,6 +168,7 @@ impl Relay {
 
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
         self.no_stranger(id);
+        self.uncount_output(id);
         let peer = self.peers.remove(id.index());
         let bytes = peer.connection.hand_off(connect);
         self.stats.handed_off += 1;

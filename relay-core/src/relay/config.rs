@@ -35,6 +35,8 @@ pub struct RelayConfig {
     pub shard_in_flight_bytes: u64,
     /// Output of a connection above which no further part is queued there.
     pub connection_output_bytes: usize,
+    /// The same for all connections of the shard; above it a part is queued only where nothing else is.
+    pub shard_output_bytes: usize,
     /// Items waiting for another shard above which sessions are stopped.
     pub mesh_queue_items: usize,
     /// Whether a connection whose device is not authenticated may leave mail.
@@ -68,6 +70,7 @@ impl RelayConfig {
             connection_in_flight_bytes: 1 << 20,
             shard_in_flight_bytes: 64 << 20,
             connection_output_bytes: 256 << 10,
+            shard_output_bytes: 256 << 20,
             mesh_queue_items: 4096,
             deposit_by_anyone: false,
             lifetime: Duration::from_secs(30 * 24 * 3600),

@@ -178,6 +178,8 @@ pub struct Relay {
     next_outlet: u32,
     /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
     acknowledged: Option<(ShardId, MailboxId, Epoch, u32)>,
+    /// Bytes in the outputs of all connections.
+    output_bytes: usize,
     mesh: Mesh,
     wheel: TimerWheel,
     sweep_at: Timestamp,
@@ -222,6 +224,7 @@ impl Relay {
             outlets: Slab::new(),
             next_outlet: 0,
             acknowledged: None,
+            output_bytes: 0,
             wheel: TimerWheel::new(now),
             sweep_at: now + SWEEP_EVERY,
             touched: Vec::new(),
@@ -282,6 +285,7 @@ impl Relay {
             peer.connection.transport_lost();
             self.poll_connection(id);
             if self.live_peer(id).is_some() {
+                self.uncount_output(id);
                 self.peers.remove(id.index());
             }
             self.settle();
@@ -401,20 +405,8 @@ impl Relay {
         let peer = self.live_peer(id)?;
         peer.connection.prepare_output(now);
         self.arm(id);
+        self.count_output(id);
         Some(self.live_peer(id)?.connection.output())
-    }
-
-    /// Output has been sent: what waited for room goes on. More output may be there afterwards.
-    pub fn sent(&mut self, now: Timestamp, id: ConnectionId) {
-        self.now = now;
-        let low = self.config.connection_output_bytes / 2;
-        let waits = self
-            .live_peer(id)
-            .is_some_and(|peer| !peer.waiting_outlets.is_empty() && peer.connection.output_bytes() <= low);
-        if waits {
-            self.flush_waiting_outlets(id);
-            self.settle();
-        }
     }
 
     /// Whether the connection has ended and all its output is sent.
@@ -473,6 +465,11 @@ impl Relay {
     /// Messages received here and not completed, and their payload bytes in flight.
     pub fn in_flight(&self) -> (usize, u64) {
         self.origin.in_flight()
+    }
+
+    /// Bytes that wait to be sent, on all connections.
+    pub fn output_bytes(&self) -> usize {
+        self.output_bytes
     }
 
     /// Messages received whole on this shard's connections and not yet completed.

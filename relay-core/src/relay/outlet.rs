@@ -1,15 +1,18 @@
 //! Outlets: the sessions that the relay opens on recipients' connections to deliver their mail.
 //!
 //! A mailroom may have a window of parts on the way to an outlet; the outlet moves them into its connection's output while
-//! that is below its high-water mark, and returns what they cost as credit. Outlets of one connection take turns.
+//! that is below its high-water mark, and returns what they cost as credit. Outlets of one connection take turns. When the
+//! outputs of all connections together are above the shard's mark, one gets a part only if it has nothing else to send:
+//! those who do not read then hold one part each, and those who do read are served on.
 
-use super::Relay;
 use super::home::ShardId;
 use super::mesh::{ConnectionId, DeliveryPart, Epoch, MailboxId, MeshItem, OutletId};
+use super::{Relay, RelayConfig};
 use crate::address::MailboxAddress;
 use crate::sstp::profile::flags;
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, SessionId};
+use crate::time::Timestamp;
 use std::collections::VecDeque;
 
 /// The window of an outlet among very many.
@@ -29,6 +32,11 @@ pub(super) struct Outlet {
     backlog: VecDeque<DeliveryPart>,
     /// In the connection's queue of outlets that wait for room.
     waiting: bool,
+}
+
+/// The output of a connection from which on no further part is queued there.
+fn output_room(config: &RelayConfig, shard_output: usize) -> usize {
+    if shard_output < config.shard_output_bytes { config.connection_output_bytes } else { 1 }
 }
 
 impl OutletId {
@@ -117,7 +125,8 @@ impl Relay {
         if !peer.connection.may_send(outlet.session) {
             return false;
         }
-        if peer.connection.output_bytes() >= self.config.connection_output_bytes {
+        let room = output_room(&self.config, self.output_bytes);
+        if peer.connection.output_bytes() >= room {
             if !outlet.waiting {
                 outlet.waiting = true;
                 peer.waiting_outlets.push_back(id);
@@ -137,14 +146,43 @@ impl Relay {
         }
         let (mailbox, epoch, connection) = (outlet.mailbox, outlet.epoch, outlet.connection);
         self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, cost });
+        self.count_output(connection);
         self.touch(connection);
         true
+    }
+
+    /// Brings the shard's sum of output up to date with a connection's.
+    pub(super) fn count_output(&mut self, connection: ConnectionId) {
+        let peer = &mut self.peers[connection.index()];
+        let bytes = peer.connection.output_bytes();
+        self.output_bytes = self.output_bytes + bytes - peer.counted_output;
+        peer.counted_output = bytes;
+    }
+
+    /// A connection leaves: its output no longer counts.
+    pub(super) fn uncount_output(&mut self, connection: ConnectionId) {
+        self.output_bytes -= std::mem::take(&mut self.peers[connection.index()].counted_output);
+    }
+
+    /// Output has been sent: what waited for room goes on. More output may be there afterwards.
+    pub fn sent(&mut self, now: Timestamp, id: ConnectionId) {
+        self.now = now;
+        if self.live_peer(id).is_none() {
+            return;
+        }
+        self.count_output(id);
+        let low = output_room(&self.config, self.output_bytes) / 2;
+        let peer = self.peer(id);
+        if !peer.waiting_outlets.is_empty() && peer.connection.output_bytes() <= low {
+            self.flush_waiting_outlets(id);
+            self.settle();
+        }
     }
 
     /// The output of a connection has drained: outlets that waited send one part each, in turn.
     pub(super) fn flush_waiting_outlets(&mut self, connection: ConnectionId) {
         loop {
-            let room = self.config.connection_output_bytes;
+            let room = output_room(&self.config, self.output_bytes);
             let Some(peer) = self.live_peer(connection) else { return };
             if peer.connection.output_bytes() >= room {
                 return;

@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) outlets: HashMap<SessionId, OutletId>,
     /// Outlets that wait for room in the output, in turn.
     pub(super) waiting_outlets: VecDeque<OutletId>,
+    /// Bytes of output that the shard's sum has for this connection.
+    pub(super) counted_output: usize,
     /// Payload bytes received and not complete.
     pub(super) in_flight: u64,
     /// The peer's sessions were told to stop.
@@ -93,6 +95,7 @@ impl Peer {
             senders: HashMap::new(),
             outlets: HashMap::new(),
             waiting_outlets: VecDeque::new(),
+            counted_output: 0,
             in_flight: 0,
             stopped: false,
             resumable: false,

@@ -78,6 +78,35 @@ fn a_shard_that_does_not_listen_stops_those_who_send_there_and_loses_nothing() {
 }
 
 #[test]
+fn those_who_do_not_read_share_the_output_of_the_shard_and_those_who_do_get_their_mail() {
+    let mut bench = Bench::with(1, |config| config.shard_output_bytes = 20_000);
+    let sender = bench.device(0);
+    let recipients: Vec<_> = (1..5).map(|account| bench.device(account)).collect();
+    let sessions: Vec<_> = (1..5).map(|account| bench.open(sender, account, true)).collect();
+    for &session in &sessions {
+        bench.send(sender, session, 0, 1);
+    }
+    for &deaf in &recipients[..3] {
+        bench.clients[deaf].reads = false;
+    }
+    for _ in 0..30 {
+        for &session in &sessions {
+            bench.send(sender, session, 0, 2000);
+        }
+    }
+    let waiting = bench.relays[0].output_bytes();
+    assert!((20_000..24_000).contains(&waiting), "{waiting} bytes of output");
+    assert_eq!(bench.lengths(recipients[3]).len(), 31, "one who reads has everything");
+    for &deaf in &recipients[..3] {
+        bench.clients[deaf].reads = true;
+    }
+    bench.exchange();
+    bench.pass(Duration::from_secs(1));
+    assert!(recipients[..3].iter().all(|&deaf| bench.lengths(deaf).len() == 31));
+    assert_eq!(bench.relays[0].output_bytes(), 0);
+}
+
+#[test]
 fn a_read_of_many_messages_does_not_stop_a_sender_on_its_own_shard() {
     let mut bench = Bench::with(1, |config| config.mesh_queue_items = 10);
     let sender = bench.device(0);

@@ -53,7 +53,7 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let calm = dice.chance(150);
-        let shards = dice.between(1, 4) as u16;
+        let shards = dice.pick(&[1, 1, 2, 2, 3, 4, 5, 8]);
         let accounts = dice.between(2, 5) as usize;
         let mut devices: Vec<Vec<usize>> = (0..accounts).map(|account| vec![account]).collect();
         for _ in 0..dice.below(3) {
@@ -132,6 +132,7 @@ impl Scenario {
         relay.connection_in_flight_bytes = dice.pick(&[1, 10_000, 1 << 20]);
         relay.shard_in_flight_bytes = dice.pick(&[2000, 100_000, 64 << 20]);
         relay.connection_output_bytes = dice.pick(&[1, 3000, 256 << 10]);
+        relay.shard_output_bytes = dice.pick(&[1, 5000, 256 << 20]);
         relay.mesh_queue_items = dice.pick(&[1, 20, 4096]);
         if small_quota {
             relay.quota_per_device = 20_000;

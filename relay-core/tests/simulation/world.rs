@@ -15,6 +15,7 @@ use relay_core::security::{self, RegisterContext, RegisterVerdict, RelayKeys};
 use relay_core::sstp::connection::Ended;
 use relay_core::sstp::profile::flags;
 use relay_core::sstp::{CloseReason, SessionId};
+use relay_core::store::PART_BYTES;
 use relay_core::time::Timestamp;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -600,6 +601,7 @@ impl World {
         for shard in &self.shards {
             let relay = &shard.relay;
             assert_eq!(relay.connections(), 0, "connections of nobody");
+            assert_eq!(relay.output_bytes(), 0, "output of nobody");
             assert_eq!(
                 (relay.mail(), relay.in_flight()),
                 ((0, 0), (0, 0)),
@@ -623,6 +625,12 @@ impl World {
             let most = 2 * config.shard_in_flight_bytes + (shard.relay.connections() as u64 + 1) * added;
             let (_, bytes) = shard.relay.in_flight();
             assert!(bytes <= most, "{bytes} bytes in flight, at most {most} expected");
+            // One part where nothing else is, and answers.
+            let part = PART_BYTES + PART_BYTES / 100 + 8192;
+            let most = config.shard_output_bytes.max(config.connection_output_bytes)
+                + shard.relay.connections() * part;
+            let bytes = shard.relay.output_bytes();
+            assert!(bytes <= most, "{bytes} bytes of output, at most {most} expected");
         }
     }
 }
