@@ -4,7 +4,7 @@ use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::holder::{self, Hold};
 use crate::report::Report;
-use crate::workload::{auth, connections, crash, drain, durable, fanout, online};
+use crate::workload::{auth, brain, connections, crash, drain, durable, fanout, online};
 use clap::{Parser, Subcommand};
 
 /// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
@@ -62,6 +62,8 @@ enum Workload {
     Auth(auth::Auth),
     /// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
     Connections(connections::Connections),
+    /// What does the relay's own work on a message cost, without kernel and disk?
+    Brain(brain::Brain),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
     Crash(crash::Crash),
 }
@@ -75,6 +77,7 @@ impl Workload {
             Workload::Drain(options) => drain::run(options),
             Workload::Auth(options) => auth::run(options),
             Workload::Connections(options) => connections::run(options),
+            Workload::Brain(options) => brain::run(options),
             Workload::Crash(options) => crash::run(options),
         }
     }

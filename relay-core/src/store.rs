@@ -6,16 +6,13 @@
 //! a message.
 
 use crate::address::MailboxAddress;
+use crate::chain::Chain;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The most payload bytes that one part holds. 64 Data commands of 2048 bytes.
 pub const PART_BYTES: usize = 128 * 1024;
-
-/// A chain of refcounted slices: the payload of a part, in order, never assembled. One slice, which most messages are, needs no
-/// allocation.
-pub type Chain = SmallVec<[Bytes; 1]>;
 
 /// Names a message in one shard's log. Never used twice in the life of a log: a new run continues above the
 /// highest one that replay found.

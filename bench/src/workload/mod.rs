@@ -1,6 +1,7 @@
 //! The workloads, one file each.
 
 pub(crate) mod auth;
+pub(crate) mod brain;
 pub(crate) mod connections;
 pub(crate) mod crash;
 pub(crate) mod drain;
