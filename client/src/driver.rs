@@ -251,7 +251,9 @@ impl Running {
             Event::Delivered { message, failed } => self.done(message, Ok(Receipt { failed })),
             Event::Failed { message, failure } => self.done(message, Err(failure.into())),
             Event::Incoming { id, head } => self.incoming(id, head),
-            Event::IncomingData { id, payload } => self.piece(id, Piece::Data(payload.into_iter().collect())),
+            Event::IncomingData { id, payload } => {
+                self.piece(id, Piece::Data(payload.iter().cloned().collect()))
+            }
             Event::IncomingEnd { id } => {
                 self.piece(id, Piece::End);
                 self.receiving.remove(&id);

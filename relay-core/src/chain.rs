@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn pieces_stay_in_order_and_empty_ones_do_not_count() {
-        let pieces = ["a", "bc", "d"].map(Bytes::from_static);
+        let pieces = ["a", "bc", "d"].map(|piece: &'static str| Bytes::from_static(piece.as_bytes()));
         let mut chain = Chain::new();
         assert!(chain.is_empty());
         for (count, piece) in (1..).zip(&pieces) {
@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_copy_does_not_grow_with_its_original() {
-        let mut chain = Chain::from_iter(["a", "b"].map(Bytes::from_static));
+        let mut chain =
+            Chain::from_iter(["a", "b"].map(|piece: &'static str| Bytes::from_static(piece.as_bytes())));
         let copy = chain.clone();
         chain.push(Bytes::from_static(b"c"));
         assert_eq!((copy.len(), chain.len()), (2, 3));

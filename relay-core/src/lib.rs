@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod chain;
 pub mod client;
 pub mod directory;
 pub mod relay;

@@ -6,10 +6,11 @@
 //! a message.
 
 use crate::address::MailboxAddress;
-use crate::chain::Chain;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+pub use crate::chain::Chain;
 
 /// The most payload bytes that one part holds. 64 Data commands of 2048 bytes.
 pub const PART_BYTES: usize = 128 * 1024;

@@ -368,7 +368,8 @@ impl Client {
             E::SessionRefused { session, response } => self.outbox.session_refused(session, response, events),
             E::SessionStatus(status) => self.outbox.session_status(status),
             E::SessionClosed { session, reason } => self.session_closed(now, session, reason),
-            E::Acknowledged { tag, .. } => {
+            E::Acknowledged { tag, count, .. } => {
+                debug_assert_eq!(count, 1, "every transmission has a tag of its own");
                 up.of_use = true;
                 self.outbox.acknowledged(Transmission(tag), connection, events)
             }

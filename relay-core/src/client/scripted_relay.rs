@@ -402,7 +402,9 @@ impl Script {
                 self.relay().respond(open.session, OpenResponseId::Ok);
             }
             E::Part { session, part, end } => self.part(session, part, end),
-            E::Acknowledged { tag, .. } => self.delivered.push(tag),
+            E::Acknowledged { tag, count, .. } => {
+                self.delivered.extend(std::iter::repeat_n(tag, count as usize));
+            }
             event => self.relay_events.push(event),
         }
     }

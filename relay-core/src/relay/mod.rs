@@ -38,7 +38,7 @@ use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use mailroom::{Mailroom, Surroundings};
-use mesh::{Epoch, MailboxId, Mesh};
+use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
 use peer::Peer;
@@ -178,6 +178,8 @@ pub struct Relay {
     next_outlet: u32,
     /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
     acknowledged: Option<(ShardId, MailboxId, Epoch, u32)>,
+    /// Outlets that owe their mailroom credit.
+    credited: Vec<OutletId>,
     /// Bytes in the outputs of all connections.
     output_bytes: usize,
     mesh: Mesh,
@@ -224,6 +226,7 @@ impl Relay {
             outlets: Slab::new(),
             next_outlet: 0,
             acknowledged: None,
+            credited: Vec::new(),
             output_bytes: 0,
             wheel: TimerWheel::new(now),
             sweep_at: now + SWEEP_EVERY,
@@ -564,7 +567,7 @@ impl Relay {
             }
             Event::Register(request) => self.register_received(id, request),
             Event::Part { session, part, end } => self.part_received(id, session, part, end),
-            Event::Acknowledged { tag, .. } => self.outlet_acknowledged(tag),
+            Event::Acknowledged { tag, count, .. } => self.outlet_acknowledged(tag, count),
             Event::Ended(how) => self.clean_up(id, how),
             Event::ConnectResponse { .. }
             | Event::AttachResponse { .. }
@@ -656,6 +659,7 @@ impl Relay {
             while let Some(item) = self.mesh.next_local() {
                 self.mesh_item(self.shard, item);
             }
+            self.send_credits();
             self.resume_stopped();
             if self.mesh.is_local_empty() {
                 return;

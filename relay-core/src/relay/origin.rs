@@ -246,20 +246,25 @@ impl Relay {
         let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
         peer.in_flight += in_flight;
         self.origin.in_flight += in_flight;
-        for &(shard, route) in &sender.routes {
-            let part = DepositPart {
-                route,
-                deposit,
-                index: part.index,
-                last: end.is_some(),
-                flags: part.flags & !flags::A,
-                tail: part.tail.clone(),
-                expires_at,
-                payload: part.payload.clone(),
-                payload_bytes: part.payload_bytes as u32,
-            };
-            self.mesh.send(shard, MeshItem::Deposit(part));
+        let (&(last_shard, last_route), routes) =
+            sender.routes.split_last().expect("who is live has a route to the recipients");
+        let mut deposit_part = DepositPart {
+            route: last_route,
+            deposit,
+            index: part.index,
+            last: end.is_some(),
+            flags: part.flags & !flags::A,
+            tail: part.tail,
+            expires_at,
+            payload: part.payload,
+            payload_bytes: part.payload_bytes as u32,
+        };
+        for &(shard, route) in routes {
+            deposit_part.route = route;
+            self.mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
         }
+        deposit_part.route = last_route;
+        self.mesh.send(last_shard, MeshItem::Deposit(deposit_part));
         self.stop_if_congested(id);
     }
 

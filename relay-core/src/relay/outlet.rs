@@ -9,7 +9,7 @@ use super::home::ShardId;
 use super::mesh::{ConnectionId, DeliveryPart, Epoch, MailboxId, MeshItem, OutletId};
 use super::{Relay, RelayConfig};
 use crate::address::MailboxAddress;
-use crate::sstp::profile::flags;
+use crate::sstp::profile::{MAX_DATA_BYTES, flags};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, SessionId};
 use crate::time::Timestamp;
@@ -32,6 +32,8 @@ pub(super) struct Outlet {
     backlog: VecDeque<DeliveryPart>,
     /// In the connection's queue of outlets that wait for room.
     waiting: bool,
+    /// What parts that have reached the output cost, and the mailroom has not been given back.
+    credit: u32,
 }
 
 /// The output of a connection from which on no further part is queued there.
@@ -78,6 +80,7 @@ impl Relay {
             announced: false,
             backlog: VecDeque::new(),
             waiting: false,
+            credit: 0,
         };
         let id = OutletId { index: self.outlets.insert(outlet) as u32, generation };
         self.peer_mut(connection).outlets.insert(session, id);
@@ -102,7 +105,10 @@ impl Relay {
     pub(super) fn deliver(&mut self, part: DeliveryPart) {
         let id = part.outlet;
         let Some(outlet) = self.outlet(id) else { return };
-        outlet.backlog.push_back(part);
+        if outlet.backlog.is_empty() && self.has_room(id) {
+            return self.send_part(id, part);
+        }
+        self.outlets[id.index as usize].backlog.push_back(part);
         self.flush_outlet(id);
     }
 
@@ -112,43 +118,74 @@ impl Relay {
 
     /// Moves parts into the connection's output while there is room.
     fn flush_outlet(&mut self, id: OutletId) {
-        while self.send_part(id) {}
+        while self.send_waiting_part(id) {}
     }
 
-    /// Moves one part; `false` if there is none, no room or no leave to send.
-    fn send_part(&mut self, id: OutletId) -> bool {
+    /// Whether a part may go into the connection's output. If there is no room the outlet has its turn later.
+    fn has_room(&mut self, id: OutletId) -> bool {
         let outlet = &mut self.outlets[id.index as usize];
-        if outlet.backlog.is_empty() {
-            return false;
-        }
         let peer = self.peers.get_mut(outlet.connection.index()).expect("an outlet ends with its connection");
         if !peer.connection.may_send(outlet.session) {
             return false;
         }
         let room = output_room(&self.config, self.output_bytes);
-        if peer.connection.output_bytes() >= room {
-            if !outlet.waiting {
-                outlet.waiting = true;
-                peer.waiting_outlets.push_back(id);
-            }
+        let fits = peer.connection.output_bytes() < room;
+        if !fits && !outlet.waiting {
+            outlet.waiting = true;
+            peer.waiting_outlets.push_back(id);
+        }
+        fits
+    }
+
+    /// Moves the part that has waited longest; `false` if there is none, no room or no leave to send.
+    fn send_waiting_part(&mut self, id: OutletId) -> bool {
+        if self.outlets[id.index as usize].backlog.is_empty() || !self.has_room(id) {
             return false;
         }
-        let part = outlet.backlog.pop_front().expect("looked at above");
+        let part = self.outlets[id.index as usize].backlog.pop_front().expect("looked at above");
+        self.send_part(id, part);
+        true
+    }
+
+    /// Puts a part into the connection's output.
+    fn send_part(&mut self, id: OutletId, part: DeliveryPart) {
         let cost = part.cost();
-        if let Some((bits, tail)) = part.head {
-            peer.connection.begin_message(outlet.session, bits | flags::A, &tail);
+        let outlet = &mut self.outlets[id.index as usize];
+        let peer = self.peers.get_mut(outlet.connection.index()).expect("an outlet ends with its connection");
+        let connection = &mut peer.connection;
+        match (part.head, &part.payload[..]) {
+            (Some((bits, tail)), [payload]) if part.last && payload.len() <= MAX_DATA_BYTES => {
+                connection.whole_message(outlet.session, bits | flags::A, &tail, payload, id.tag());
+            }
+            (head, payload) => {
+                if let Some((bits, tail)) = head {
+                    connection.begin_message(outlet.session, bits | flags::A, &tail);
+                }
+                for piece in payload {
+                    connection.message_data(outlet.session, piece.clone());
+                }
+                if part.last {
+                    connection.end_message(outlet.session, id.tag());
+                }
+            }
         }
-        for payload in part.payload {
-            peer.connection.message_data(outlet.session, payload);
+        if outlet.credit == 0 {
+            self.credited.push(id);
         }
-        if part.last {
-            peer.connection.end_message(outlet.session, id.tag());
-        }
-        let (mailbox, epoch, connection) = (outlet.mailbox, outlet.epoch, outlet.connection);
-        self.mesh.send(outlet.home, MeshItem::Credit { mailbox, epoch, cost });
+        outlet.credit += cost;
+        let connection = outlet.connection;
         self.count_output(connection);
         self.touch(connection);
-        true
+    }
+
+    /// Gives mailrooms back what their parts took of the outlets' windows: once for a run of parts.
+    pub(super) fn send_credits(&mut self) {
+        while let Some(id) = self.credited.pop() {
+            let Some(outlet) = self.outlet(id) else { continue };
+            let cost = std::mem::take(&mut outlet.credit);
+            let (home, mailbox, epoch) = (outlet.home, outlet.mailbox, outlet.epoch);
+            self.mesh.send(home, MeshItem::Credit { mailbox, epoch, cost });
+        }
     }
 
     /// Brings the shard's sum of output up to date with a connection's.
@@ -190,7 +227,7 @@ impl Relay {
             let Some(id) = peer.waiting_outlets.pop_front() else { return };
             let Some(outlet) = self.outlet(id) else { continue };
             outlet.waiting = false;
-            let more = self.send_part(id) && !self.outlets[id.index as usize].backlog.is_empty();
+            let more = self.send_waiting_part(id) && !self.outlets[id.index as usize].backlog.is_empty();
             let outlet = &mut self.outlets[id.index as usize];
             if more && !outlet.waiting {
                 outlet.waiting = true;
@@ -199,15 +236,15 @@ impl Relay {
         }
     }
 
-    /// The client has acknowledged a message that an outlet sent. Runs of one outlet go to its mailroom together.
-    pub(super) fn outlet_acknowledged(&mut self, tag: u64) {
+    /// The client has acknowledged messages that an outlet sent. Runs of one outlet go to its mailroom together.
+    pub(super) fn outlet_acknowledged(&mut self, tag: u64, count: u32) {
         let Some(outlet) = self.outlet(OutletId::from_tag(tag)) else { return };
         let (home, mailbox, epoch) = (outlet.home, outlet.mailbox, outlet.epoch);
         match &mut self.acknowledged {
-            Some((to, of, in_epoch, count)) if (*to, *of, *in_epoch) == (home, mailbox, epoch) => *count += 1,
+            Some((to, of, in_epoch, sum)) if (*to, *of, *in_epoch) == (home, mailbox, epoch) => *sum += count,
             _ => {
                 self.send_acknowledged();
-                self.acknowledged = Some((home, mailbox, epoch, 1));
+                self.acknowledged = Some((home, mailbox, epoch, count));
             }
         }
     }

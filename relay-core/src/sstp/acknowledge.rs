@@ -91,9 +91,22 @@ impl InboundMessages {
 /// OutboundMessageList: what was sent and is not yet acknowledged.
 #[derive(Debug, Default)]
 pub struct OutboundMessages {
-    entries: VecDeque<(SessionId, u64)>,
-    /// Entries that the peer has acknowledged and that were not yet taken.
+    runs: VecDeque<Run>,
+    /// Messages in all runs.
+    messages: usize,
+    /// Messages that the peer has acknowledged and that were not yet taken.
     acknowledged: usize,
+}
+
+/// Messages of one session with one tag that were sent behind one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The session.
+    pub session: SessionId,
+    /// The sender's tag.
+    pub tag: u64,
+    /// How many, at least 1.
+    pub count: u32,
 }
 
 /// MessageCount is above the number of messages outstanding: a ProtocolError (wire-profile 1).
@@ -103,34 +116,46 @@ pub struct CountTooHigh;
 impl OutboundMessages {
     /// A message sequence with the caller's `tag` was sent.
     pub fn push(&mut self, session: SessionId, tag: u64) {
-        self.entries.push_back((session, tag));
+        self.messages += 1;
+        match self.runs.back_mut() {
+            Some(run) if run.session == session && run.tag == tag && run.count < u32::MAX => run.count += 1,
+            _ => self.runs.push_back(Run { session, tag, count: 1 }),
+        }
     }
 
-    /// The peer acknowledges `count` more messages (3.1.5.19); [`OutboundMessages::take_acknowledged`] gives them one by one.
+    /// The peer acknowledges `count` more messages (3.1.5.19); [`OutboundMessages::take_acknowledged`] gives them in runs.
     ///
     /// # Errors
     /// [`CountTooHigh`]; nothing is acknowledged then.
     pub fn acknowledge(&mut self, count: u32) -> Result<(), CountTooHigh> {
         let acknowledged = self.acknowledged + count as usize;
-        if acknowledged > self.entries.len() {
+        if acknowledged > self.messages {
             return Err(CountTooHigh);
         }
         self.acknowledged = acknowledged;
         Ok(())
     }
 
-    /// The oldest acknowledged message that was not yet taken.
-    pub fn take_acknowledged(&mut self) -> Option<(SessionId, u64)> {
+    /// The oldest acknowledged messages that were not yet taken, as far as they are of one run.
+    pub fn take_acknowledged(&mut self) -> Option<Run> {
         if self.acknowledged == 0 {
             return None;
         }
-        self.acknowledged -= 1;
-        self.entries.pop_front()
+        let front = self.runs.front_mut().expect("no more is acknowledged than was sent");
+        let count = front.count.min(u32::try_from(self.acknowledged).unwrap_or(u32::MAX));
+        let taken = Run { count, ..*front };
+        front.count -= count;
+        if front.count == 0 {
+            self.runs.pop_front();
+        }
+        self.messages -= count as usize;
+        self.acknowledged -= count as usize;
+        Some(taken)
     }
 
     /// Messages sent and not yet acknowledged.
     pub fn len(&self) -> usize {
-        self.entries.len() - self.acknowledged
+        self.messages - self.acknowledged
     }
 
     /// Whether everything sent has been acknowledged.
@@ -140,7 +165,7 @@ impl OutboundMessages {
 
     /// Gives unused memory back.
     pub fn shrink(&mut self) {
-        self.entries.shrink_to_fit();
+        self.runs.shrink_to_fit();
     }
 }
 
@@ -193,10 +218,25 @@ mod tests {
             outbound.push(SessionId(tag as u32 % 2 + 1), tag);
         }
         outbound.acknowledge(2).unwrap();
-        assert_eq!(outbound.take_acknowledged(), Some((SessionId(1), 0)));
-        assert_eq!(outbound.take_acknowledged(), Some((SessionId(2), 1)));
+        assert_eq!(outbound.take_acknowledged(), Some(Run { session: SessionId(1), tag: 0, count: 1 }));
+        assert_eq!(outbound.take_acknowledged(), Some(Run { session: SessionId(2), tag: 1, count: 1 }));
         assert_eq!(outbound.take_acknowledged(), None);
         assert_eq!(outbound.len(), 1);
+    }
+
+    #[test]
+    fn messages_of_one_session_and_tag_are_acknowledged_as_a_run_however_they_are_counted() {
+        let mut outbound = OutboundMessages::default();
+        let sent = [(1, 5), (1, 5), (1, 5), (2, 5), (1, 5), (1, 6)];
+        sent.iter().for_each(|&(session, tag)| outbound.push(SessionId(session), tag));
+        let mut taken = Vec::new();
+        for count in [2, 3, 1] {
+            outbound.acknowledge(count).unwrap();
+            taken.extend(std::iter::from_fn(|| outbound.take_acknowledged()));
+        }
+        let run = |session, tag, count| Run { session: SessionId(session), tag, count };
+        assert_eq!(taken, [run(1, 5, 2), run(1, 5, 1), run(2, 5, 1), run(1, 5, 1), run(1, 6, 1)]);
+        assert!(outbound.is_empty());
     }
 
     #[test]
@@ -205,6 +245,6 @@ mod tests {
         outbound.push(SessionId(1), 7);
         outbound.acknowledge(1).unwrap();
         assert_eq!(outbound.acknowledge(1), Err(CountTooHigh));
-        assert_eq!(outbound.take_acknowledged(), Some((SessionId(1), 7)));
+        assert_eq!(outbound.take_acknowledged(), Some(Run { session: SessionId(1), tag: 7, count: 1 }));
     }
 }

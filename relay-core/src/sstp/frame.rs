@@ -45,6 +45,21 @@ impl FrameReader {
         Ok(Some(self.input.split_to(length)))
     }
 
+    /// The input from the next command on, if that command does not begin in an earlier buffer.
+    pub fn unread(&self) -> &Bytes {
+        static NOTHING: Bytes = Bytes::new();
+        if self.partial.is_empty() { &self.input } else { &NOTHING }
+    }
+
+    /// Takes `bytes` of [`FrameReader::unread`], whole commands that the caller has read there.
+    pub fn skip(&mut self, bytes: usize) {
+        self.input.advance(bytes);
+        if self.input.is_empty() {
+            // Else an idle connection would hold the buffer that its last bytes came in.
+            self.input = Bytes::new();
+        }
+    }
+
     /// Everything that has been received and not yet taken, joined.
     pub fn into_rest(self) -> Bytes {
         if self.partial.is_empty() {

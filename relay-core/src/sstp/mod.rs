@@ -14,6 +14,7 @@ pub mod output;
 pub mod profile;
 mod session;
 pub mod text;
+mod whole_message;
 
 pub use codes::{CloseReason, ConnectResponseId, OpenResponseId, StatusId};
 pub use command::{Command, DecodeError, SessionId, Version};

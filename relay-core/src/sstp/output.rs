@@ -46,11 +46,33 @@ impl OutputQueue {
             if piece.len() < COPY_BELOW {
                 self.encode(|out| out.extend_from_slice(&piece));
             } else {
-                self.bytes += piece.len();
-                self.slices.push_back(self.tail.split().freeze());
-                self.slices.push_back(piece);
+                self.slice(piece);
             }
         }
+    }
+
+    /// Appends Message, one Data for `payload` and EndMessage.
+    pub fn whole_message(&mut self, session: SessionId, count: u32, flags: u8, tail: &[u8], payload: &Bytes) {
+        let is_small = payload.len() < COPY_BELOW;
+        let room = tail.len() + encode::AROUND_MESSAGE_BYTES + if is_small { payload.len() } else { 0 };
+        self.tail.reserve(room);
+        self.encode(|out| {
+            encode::put_message(out, session, count, flags, tail);
+            encode::put_data_head(out, session, payload.len());
+        });
+        if is_small {
+            self.encode(|out| out.extend_from_slice(payload));
+        } else {
+            self.slice(payload.clone());
+        }
+        self.encode(|out| encode::put_end_message(out, session));
+    }
+
+    /// Appends a slice as it is.
+    fn slice(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        self.slices.push_back(self.tail.split().freeze());
+        self.slices.push_back(piece);
     }
 
     /// Fills `vector` with the front of the queue; returns how many entries were filled.

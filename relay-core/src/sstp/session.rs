@@ -96,6 +96,11 @@ impl Receiving {
         Ok(())
     }
 
+    /// Whether no sequence is in progress.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.sequence.is_none()
+    }
+
     /// Data: ready or buffering -> buffering. Gives a part when one is full, or when `hand_on` says that the connection
     /// holds too much.
     pub(super) fn data(

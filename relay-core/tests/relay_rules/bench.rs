@@ -250,8 +250,8 @@ impl Bench {
     pub(crate) fn acknowledged(&mut self, who: Who) -> Vec<u64> {
         let mut tags = Vec::new();
         self.clients[who].events.retain(|event| match event {
-            Event::Acknowledged { tag, .. } => {
-                tags.push(*tag);
+            Event::Acknowledged { tag, count, .. } => {
+                tags.extend(std::iter::repeat_n(*tag, *count as usize));
                 false
             }
             _ => true,

@@ -210,7 +210,10 @@ impl Client {
                 online.receivers.remove(&session);
                 self.stream_over(session, now);
             }
-            Event::Acknowledged { session, tag } => self.acknowledged(session, tag as MessageNumber, model),
+            Event::Acknowledged { session, tag, count } => {
+                assert_eq!(count, 1, "every message has a number of its own");
+                self.acknowledged(session, tag as MessageNumber, model);
+            }
             Event::Open(open) => self.opened(&open, dice),
             Event::Part { session, part, end } => self.part(now, session, part, end, model, dice),
             Event::Ended(how) => self.ended(how, now),

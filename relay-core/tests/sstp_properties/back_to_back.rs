@@ -265,7 +265,8 @@ impl World {
             }
             Event::SessionClosed { session, .. } => self.session_closed(side, session),
             Event::Part { session, part, end } => self.part(side, session, part, end),
-            Event::Acknowledged { session, tag } => {
+            Event::Acknowledged { session, tag, count } => {
+                assert_eq!(count, 1, "every message has a tag of its own");
                 let owner = self.owner(side);
                 let ended = &owner.outgoing[&session.0].ended;
                 assert!(ended.iter().any(|sent| sent.tag == tag), "{tag} is not of {session:?}");
@@ -299,7 +300,7 @@ impl World {
         let (in_progress, slices, index) = incoming.arriving.get_or_insert_with(|| (tag, Vec::new(), 0));
         assert_eq!((*in_progress, *index), (tag, part.index));
         *index += 1;
-        slices.extend(part.payload);
+        slices.extend(part.payload.iter().cloned());
         if let Some(end) = end {
             let (tag, slices, _) = incoming.arriving.take().expect("it was just there");
             let payload = slices.concat();

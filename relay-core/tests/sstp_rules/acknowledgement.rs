@@ -50,10 +50,13 @@ fn an_acknowledgement_takes_the_oldest_messages_of_all_sessions() {
     let events = script.receive(noop(2));
     assert_eq!(
         events,
-        [Event::Acknowledged { session: first, tag: 70 }, Event::Acknowledged { session: second, tag: 71 }]
+        [
+            Event::Acknowledged { session: first, tag: 70, count: 1 },
+            Event::Acknowledged { session: second, tag: 71, count: 1 }
+        ]
     );
     assert_eq!(script.machine.unacknowledged(), 1);
-    assert_eq!(script.receive(noop(1)), [Event::Acknowledged { session: first, tag: 72 }]);
+    assert_eq!(script.receive(noop(1)), [Event::Acknowledged { session: first, tag: 72, count: 1 }]);
 }
 
 #[test]
@@ -62,7 +65,7 @@ fn an_acknowledgement_may_be_of_a_session_that_is_closed() {
     let session = script.ready_session();
     script.send_message(session, 70);
     script.machine.close_session(session, CloseReason::Idle);
-    assert_eq!(script.receive(noop(1)), [Event::Acknowledged { session, tag: 70 }]);
+    assert_eq!(script.receive(noop(1)), [Event::Acknowledged { session, tag: 70, count: 1 }]);
 }
 
 #[test]
@@ -233,7 +236,7 @@ fn message_count_of_a_late_message_still_counts() {
     let mut script = relay_that_closed(1);
     let session = script.ready_session();
     script.send_message(session, 70);
-    assert_eq!(script.receive(begin(1, 1, 0)), [Event::Acknowledged { session, tag: 70 }]);
+    assert_eq!(script.receive(begin(1, 1, 0)), [Event::Acknowledged { session, tag: 70, count: 1 }]);
 }
 
 #[test]
@@ -292,7 +295,7 @@ fn what_is_acknowledged_is_told_before_the_next_command_is_read() {
     let session = script.ready_session();
     script.send_message(session, 70);
     let mut events = script.receive_all([noop(1), noop(1)]);
-    assert_eq!(events.remove(0), Event::Acknowledged { session, tag: 70 });
+    assert_eq!(events.remove(0), Event::Acknowledged { session, tag: 70, count: 1 });
     script.assert_violation(&events, CloseReason::ProtocolError);
     assert_eq!(drain(&mut script.machine, script.now), []);
 }

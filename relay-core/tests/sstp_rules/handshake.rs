@@ -296,7 +296,7 @@ fn connect_close_row_1_acknowledges_before_the_state_goes() {
     let by_peer = Ended::ByPeer { reason: CloseReason::Resting, return_time: 60 };
     assert_eq!(
         script.receive(connect_close(1)),
-        [Event::Acknowledged { session, tag: 70 }, Event::Ended(by_peer)]
+        [Event::Acknowledged { session, tag: 70, count: 1 }, Event::Ended(by_peer)]
     );
     assert_eq!(script.machine.unacknowledged(), 1);
 }

@@ -46,7 +46,7 @@ fn message_row_4_acknowledges() {
     script.send_message(session, 70);
     script.send_message(session, 71);
     let events = script.receive(begin(1, 2, 0));
-    assert_eq!(events, [70, 71].map(|tag| Event::Acknowledged { session, tag }));
+    assert_eq!(events, [70, 71].map(|tag| Event::Acknowledged { session, tag, count: 1 }));
 }
 
 #[test]

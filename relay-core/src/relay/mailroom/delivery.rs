@@ -122,6 +122,37 @@ impl Delivery {
         true
     }
 
+    /// Gives the outlet messages of one part that are in memory, as far as it may take them, while nothing is being read:
+    /// what most mail for people who are online comes to. The rest is for [`Delivery::fetch`] and [`Delivery::hand_over`].
+    pub(super) fn pass_on<'m>(
+        &mut self,
+        queue: &VecDeque<(MessageKey, u32)>,
+        message: impl Fn(MessageKey) -> &'m Message,
+        now: Timestamp,
+        mut give: impl FnMut(ShardId, DeliveryPart),
+    ) {
+        let State::Open { shard, outlet, credit, .. } = &mut self.state else { return };
+        while *credit > 0 && self.pipeline.is_empty() && self.fetch_part == 0 {
+            let Some(&(key, _)) = queue.get(self.fetch_message) else { return };
+            let found = message(key);
+            if found.part_count() != 1 || !found.is_deliverable(now) {
+                return;
+            }
+            let (Ok(payload), payload_bytes) = found.part(0) else { return };
+            let head = Some(found.head());
+            let part = DeliveryPart { outlet: *outlet, head, payload, payload_bytes, last: true };
+            *credit -= i64::from(part.cost());
+            give(*shard, part);
+            self.handed += 1;
+            self.fetch_message += 1;
+        }
+    }
+
+    /// Whether nothing is being read ahead, and nothing is left to be.
+    pub(super) fn is_through(&self, queue: &VecDeque<(MessageKey, u32)>) -> bool {
+        self.pipeline.is_empty() && self.fetch_message >= queue.len()
+    }
+
     /// Gets the payload of the next parts, from memory or by `read`, as far as the outlet may take them. Messages that are not
     /// worth delivering leave the queue for `expired`.
     pub(super) fn fetch<'m>(
@@ -189,7 +220,7 @@ impl Delivery {
         let fetched = self.pipeline.get_mut(index as usize)?;
         match payload {
             Some(payload) => {
-                fetched.payload = Some(Chain::from_iter([payload]));
+                fetched.payload = Some(Chain::from(payload));
                 None
             }
             None => Some((fetched.message - self.acknowledged) as usize),

@@ -219,6 +219,17 @@ impl Mailroom {
         {
             let Mailbox { queue, delivery, .. } = mailbox;
             let (messages, reads) = (&self.messages, &mut self.reads);
+            delivery.pass_on(
+                queue,
+                |key| &messages[key as usize],
+                around.now,
+                |shard, part| {
+                    around.mesh.send(shard, MeshItem::Deliver(part));
+                },
+            );
+            if delivery.is_through(queue) {
+                return;
+            }
             delivery.fetch(
                 queue,
                 |key| &messages[key as usize],

@@ -146,6 +146,11 @@ impl Message {
         (payload, part.bytes)
     }
 
+    /// Whether the recipient at this position was in fault before the message's end arrived.
+    fn is_excluded(&self, position: u32) -> bool {
+        !self.excluded.is_empty() && self.excluded.binary_search(&position).is_ok()
+    }
+
     fn is_dead(&self) -> bool {
         self.pending == 0 && (self.arrived || self.abandoned)
     }
@@ -311,15 +316,21 @@ impl Mailroom {
             debug_assert!(false, "an origin opens a route before it uses it");
             return;
         };
-        let key = match route.incoming {
+        let begun = route.incoming;
+        let key = match begun {
             Some(key) => key,
-            None => self.begin_message(around, from, &part),
+            None => {
+                let (recipients, family) = (route.live.clone(), route.family);
+                self.begin_message(around, from, &part, recipients, family)
+            }
         };
         let (route_index, last) = (part.route.index, part.last);
         self.charge(around, (from, route_index), key, part.payload_bytes);
         self.add_part(key, part);
-        let route = self.routes.get_mut(&(from, route_index)).expect("looked up above");
-        route.incoming = (!last).then_some(key);
+        if begun.is_some() || !last {
+            let route = self.routes.get_mut(&(from, route_index)).expect("looked up above");
+            route.incoming = (!last).then_some(key);
+        }
         if last {
             self.message_arrived(around, key);
         }
@@ -331,10 +342,9 @@ impl Mailroom {
         around: &mut Surroundings<'_>,
         from: ShardId,
         part: &DepositPart,
+        mut recipients: Arc<Recipients>,
+        family: Family,
     ) -> MessageKey {
-        let route = &self.routes[&(from, part.route.index)];
-        let mut recipients = route.live.clone();
-        let family = route.family;
         if part.flags & flags::D != 0 {
             recipients = self.only_online(recipients);
         }
@@ -376,15 +386,15 @@ impl Mailroom {
     /// Counts the part against every recipient's quota; those that have no room left are in fault from here on.
     fn charge(&mut self, around: &mut Surroundings<'_>, route: (ShardId, u32), key: MessageKey, bytes: u32) {
         let message = &self.messages[key as usize];
-        let recipients = message.recipients.clone();
         let mut full: SmallVec<[u32; 2]> = SmallVec::new();
-        for (place, mailbox) in recipients.mailboxes.iter().enumerate() {
-            if message.excluded.binary_search(&(place as u32)).is_ok() {
+        let recipients = message.recipients.mailboxes.iter().zip(&message.recipients.quotas);
+        for (place, (mailbox, quota)) in recipients.enumerate() {
+            if message.is_excluded(place as u32) {
                 continue;
             }
             let usage = self.mailboxes[mailbox.0 as usize].usage;
             let usage = &mut self.usage[usage as usize];
-            if usage.bytes + u64::from(bytes) > recipients.quotas[place] {
+            if usage.bytes + u64::from(bytes) > *quota {
                 usage.bytes -= message.bytes;
                 full.push(place as u32);
             } else {
@@ -394,6 +404,7 @@ impl Mailroom {
         if full.is_empty() {
             return;
         }
+        let recipients = message.recipients.clone();
         let message = &mut self.messages[key as usize];
         message.pending -= full.len() as u32;
         message.excluded.extend_from_slice(&full);
@@ -446,15 +457,25 @@ impl Mailroom {
     /// The last part is here: into the mailboxes with it.
     fn message_arrived(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {
         let message = &self.messages[key as usize];
+        if let [mailbox] = message.recipients.mailboxes[..] {
+            if !message.is_excluded(0) {
+                self.enqueue(around, mailbox, key, 0);
+            }
+            return;
+        }
         let recipients = message.recipients.clone();
         let excluded = message.excluded.clone();
         for (position, mailbox) in recipients.mailboxes.iter().enumerate() {
             let position = position as u32;
             if excluded.binary_search(&position).is_err() {
-                self.mailboxes[mailbox.0 as usize].queue.push_back((key, position));
-                self.deliver(around, *mailbox);
+                self.enqueue(around, *mailbox, key, position);
             }
         }
+    }
+
+    fn enqueue(&mut self, around: &mut Surroundings<'_>, id: MailboxId, key: MessageKey, position: u32) {
+        self.mailboxes[id.0 as usize].queue.push_back((key, position));
+        self.deliver(around, id);
     }
 
     /// A message, or the beginning of one, that nobody is to get is not kept; but its origin must see it through.
@@ -521,15 +542,26 @@ impl Mailroom {
     fn finish(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {
         self.tell_completed(around, key);
         let message = &mut self.messages[key as usize];
-        for part in message.parts.iter_mut().filter(|part| part.state == PartState::Queued) {
-            part.state = PartState::Dropped;
-            part.payload = Chain::new();
-            around.stats.cancelled += 1;
+        let (mut writing, mut durable) = (false, false);
+        for part in &mut message.parts {
+            match part.state {
+                PartState::Queued => {
+                    part.state = PartState::Dropped;
+                    part.payload = Chain::new();
+                    around.stats.cancelled += 1;
+                }
+                PartState::Writing => writing = true,
+                PartState::Durable(_) => durable = true,
+                PartState::Dropped => {}
+            }
         }
-        if message.parts.iter().any(|part| part.state == PartState::Writing) {
+        if writing {
             return;
         }
         let message = self.messages.remove(key as usize);
+        if !durable {
+            return;
+        }
         let parts: SmallVec<[Position; 1]> = message
             .parts
             .iter()
@@ -538,10 +570,8 @@ impl Mailroom {
                 _ => None,
             })
             .collect();
-        if !parts.is_empty() {
-            let (id, family) = (message.id, message.family);
-            self.appends.push(Pending::Deletion(LogEntry::Delete { id, family, parts }));
-        }
+        let (id, family) = (message.id, message.family);
+        self.appends.push(Pending::Deletion(LogEntry::Delete { id, family, parts }));
     }
 
     fn tell_completed(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {

@@ -168,12 +168,14 @@ pub enum Event {
         /// With the last part: the entry of InboundMessageList to complete with [`Connection::complete`](super::Connection::complete).
         end: Option<InboundSeq>,
     },
-    /// The peer has acknowledged a message of ours.
+    /// The peer has acknowledged messages of ours: the oldest ones.
     Acknowledged {
-        /// Its session, which may be closed by now.
+        /// Their session, which may be closed by now.
         session: SessionId,
-        /// The tag given to [`Connection::end_message`](super::Connection::end_message).
+        /// The tag given to [`Connection::end_message`](super::Connection::end_message), the same for all of them.
         tag: u64,
+        /// How many, at least 1.
+        count: u32,
     },
     /// The end. Nothing follows; what was not acknowledged is the owner's again.
     Ended(Ended),

@@ -14,7 +14,7 @@ pub use super::session::Part;
 pub use config::{ConnectionConfig, Endpoint};
 pub use event::{Ended, Event, Violation};
 
-use super::acknowledge::{InboundMessages, InboundSeq, OutboundMessages};
+use super::acknowledge::{InboundMessages, InboundSeq, OutboundMessages, Run};
 use super::codes::{CloseReason, ConnectResponseId, OpenResponseId};
 use super::command::{AccountRequest, Command, Connect, FanoutOpen, Open, SessionId, SessionStatus, Version};
 use super::encode;
@@ -137,17 +137,20 @@ impl Connection {
     /// The next event.
     pub fn poll(&mut self, now: Timestamp) -> Option<Event> {
         loop {
-            if let Some((session, tag)) = self.outbound.take_acknowledged() {
-                return Some(Event::Acknowledged { session, tag });
+            if let Some(Run { session, tag, count }) = self.outbound.take_acknowledged() {
+                return Some(Event::Acknowledged { session, tag, count });
             }
             let undecided = self.state == State::Connecting && !self.initiator;
             if self.state == State::Ended || undecided {
                 return self.ended.take().map(Event::Ended);
             }
-            let step = match self.reader.next_frame() {
-                Ok(Some(frame)) => self.command(now, frame),
-                Ok(None) => return None,
-                Err(error) => Err(error.into()),
+            let step = match self.received_whole_message() {
+                Ok(None) => match self.reader.next_frame() {
+                    Ok(Some(frame)) => self.command(now, frame),
+                    Ok(None) => return None,
+                    Err(error) => Err(error.into()),
+                },
+                whole => whole,
             };
             match step {
                 Ok(Some(event)) => return Some(event),
@@ -373,6 +376,15 @@ impl Connection {
     /// Ends the message begun on the session; [`Event::Acknowledged`] will carry `tag`.
     pub fn end_message(&mut self, session: SessionId, tag: u64) {
         self.output.encode(|out| encode::put_end_message(out, session));
+        self.outbound.push(session, tag);
+    }
+
+    /// Sends a message of 1 to [`profile::MAX_DATA_BYTES`] payload bytes in one step; see [`Connection::begin_message`] and
+    /// [`Connection::end_message`].
+    pub fn whole_message(&mut self, session: SessionId, flags: u8, tail: &[u8], payload: &Bytes, tag: u64) {
+        let count = self.inbound.take_count();
+        self.acknowledge_due = None;
+        self.output.whole_message(session, count, flags, tail, payload);
         self.outbound.push(session, tag);
     }
 

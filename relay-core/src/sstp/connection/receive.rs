@@ -6,9 +6,10 @@ use crate::sstp::command::{
     self, AccountRequest, Command, CommandId, Connect, DecodeError, FanoutOpen, Message, Open, SessionId,
     SessionStatus, Version,
 };
-use crate::sstp::profile;
+use crate::sstp::profile::{self, flags};
 use crate::sstp::session::{OutOfState, OutboundState, Receiving, Session};
 use crate::sstp::text::Text;
+use crate::sstp::whole_message::WholeMessage;
 use crate::time::Timestamp;
 use bytes::Bytes;
 use hashbrown::hash_map::Entry;
@@ -56,6 +57,25 @@ impl Connection {
             | Command::Data { .. }
             | Command::EndMessage { .. } => Err(Violation::OutOfPlace(id)),
         }
+    }
+
+    /// 3.1.5.10 to 3.1.5.12 in one step, for a message that lies whole in the input. `None` for everything else, and for
+    /// what breaks a rule: that is taken command by command.
+    #[inline]
+    pub(super) fn received_whole_message(&mut self) -> Result<Option<Event>, Violation> {
+        let input = self.reader.unread();
+        let Some(whole) = WholeMessage::read(input) else { return Ok(None) };
+        let fits =
+            self.state == State::Established && whole.data_bytes() as u64 <= self.config.max_message_bytes;
+        let session = whole.session;
+        if !fits || !matches!(self.sessions.get(&session), Some(Session::Inbound(it)) if it.is_waiting()) {
+            return Ok(None);
+        }
+        let part = whole.part(input);
+        self.reader.skip(whole.length());
+        self.acknowledged(whole.message_count)?;
+        let end = Some(self.inbound.push(part.flags & flags::A != 0));
+        Ok(Some(Event::Part { session, part, end }))
     }
 
     fn before_established(
