@@ -379,7 +379,7 @@ impl Connection {
         self.outbound.push(session, tag);
     }
 
-    /// Sends a message of 1 to [`profile::MAX_DATA_BYTES`] payload bytes in one step; see [`Connection::begin_message`] and
+    /// Sends a message of 1 to [`MAX_DATA_BYTES`](super::profile::MAX_DATA_BYTES) payload bytes in one step; see [`Connection::begin_message`] and
     /// [`Connection::end_message`].
     pub fn whole_message(&mut self, session: SessionId, flags: u8, tail: &[u8], payload: &Bytes, tag: u64) {
         let count = self.inbound.take_count();
