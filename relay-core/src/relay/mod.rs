@@ -19,6 +19,7 @@ pub mod mesh;
 mod origin;
 mod outlet;
 mod peer;
+mod routes;
 mod strangers;
 mod wheel;
 

@@ -4,9 +4,9 @@
 //! Invariant: payload bytes are in flight from the moment a part is received until each mailroom that it went to has released
 //! them; the sums per connection and per shard stop the senders before they run away.
 
-use super::home::{self, ShardId};
 use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
 use super::peer::Sender;
+use super::routes::{self, Group};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
 use crate::sstp::acknowledge::InboundSeq;
@@ -15,7 +15,6 @@ use crate::sstp::connection::Part;
 use crate::sstp::profile::{RESOURCE_WAN_DPP, flags};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, OpenResponseId, SessionId, StatusId, Version};
-use crate::store::Family;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -179,18 +178,10 @@ impl Relay {
         recipients: Vec<RouteRecipient>,
         entries: Option<Box<[FanoutEntry]>>,
     ) {
-        let live = recipients.len();
-        let mut groups: Vec<((ShardId, Family), Vec<RouteRecipient>)> = Vec::new();
-        for recipient in recipients {
-            let shard = home::home(&recipient.address.account, self.config.shards);
-            let family = if recipient.address.device.is_some() { Family::Device } else { Family::Identity };
-            match groups.iter_mut().find(|(group, _)| *group == (shard, family)) {
-                Some((_, members)) => members.push(recipient),
-                None => groups.push(((shard, family), vec![recipient])),
-            }
-        }
+        let groups = routes::group(recipients, self.config.shards);
+        let live = groups.iter().map(|group| group.recipients.len()).sum();
         let mut routes = SmallVec::new();
-        for ((shard, family), recipients) in groups {
+        for Group { shard, family, recipients, .. } in groups {
             let generation = self.origin.next_generation;
             self.origin.next_generation = generation.wrapping_add(1);
             let source = RouteSource { generation, connection: id, session };

@@ -1,7 +1,7 @@
 //! Leaving mail: who may, for whom, and when it is acknowledged (sstp-behaviour 7.0, 3.1.4.7, 3.3.5.5, 3.3.5.6).
 
 use crate::bench::Bench;
-use relay_core::sstp::command::{FanoutEntry, SessionStatus};
+use relay_core::sstp::command::{FanoutEntry, FanoutOpen, SessionStatus};
 use relay_core::sstp::connection::Event;
 use relay_core::sstp::profile::flags;
 use relay_core::sstp::text::Text;
@@ -294,4 +294,29 @@ fn a_locked_out_recipient_gets_nothing_from_the_beginning() {
     assert_eq!(bench.events(sender).pop(), Some(closed));
     let session = bench.open(sender, 2, false);
     assert_eq!(bench.events(sender), refusal(session, OpenResponseId::Unknown));
+}
+
+#[test]
+fn a_fanout_open_as_long_as_a_command_can_be_is_stored_in_records_of_bounded_heads() {
+    let mut bench = Bench::new();
+    let sender = bench.device(0);
+    let resource: &'static str = "r".repeat(1024).leak();
+    // Everybody is named many times over, as device and as identity.
+    let all: Vec<_> = (1..8).flat_map(|n| [bench.entry(n, true), bench.entry(n, false)]).collect();
+    let fits = |count: &usize| {
+        let entries: Vec<_> = all.iter().cycle().take(*count).cloned().collect();
+        FanoutOpen::new(SessionId(1), text(resource), &entries, Version::V1_6).is_some()
+    };
+    let most = (1..2000).take_while(fits).last().unwrap();
+    assert!(most > 300, "{most} entries");
+    let entries: Vec<_> = all.iter().cycle().take(most).cloned().collect();
+    let session = bench.fanout(sender, resource, &entries);
+    bench.send(sender, session, flags::A, 100);
+    assert_eq!(bench.acknowledged(sender), [100]);
+    assert_eq!(bench.log().0, 2, "one record for devices, one for identities");
+    for n in 1..8 {
+        let recipient = bench.device(n);
+        bench.attach(recipient, n, n);
+        assert_eq!(bench.lengths(recipient), [100, 100], "once as a device and once as an identity");
+    }
 }

@@ -1,0 +1,99 @@
+//! How a sender's recipients become routes: one for each home shard and segment family, so that a message is one item and one
+//! record there, however many recipients it has. Nobody is named twice in it, and what names them in a record is bounded.
+
+use super::home::{self, ShardId};
+use super::mesh::RouteRecipient;
+use crate::address::MailboxAddress;
+use crate::store::Family;
+use hashbrown::HashSet;
+
+/// URLs of the recipients of one route, in bytes. A record must fit into the smallest segment, 4 MiB; some 5000 recipients
+/// with URLs as our tools make them do.
+const MOST_URL_BYTES: usize = 1 << 20;
+
+/// The recipients of one route.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) shard: ShardId,
+    pub(super) family: Family,
+    pub(super) recipients: Vec<RouteRecipient>,
+    url_bytes: usize,
+}
+
+/// Sorts recipients into groups. Who is named again is passed over: a message is delivered once.
+pub(super) fn group(recipients: Vec<RouteRecipient>, shards: u16) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashSet<MailboxAddress> = HashSet::new();
+    let several = recipients.len() > 1;
+    for recipient in recipients {
+        if several && !known.insert(recipient.address.clone()) {
+            continue;
+        }
+        let shard = home::home(&recipient.address.account, shards);
+        let family = if recipient.address.device.is_some() { Family::Device } else { Family::Identity };
+        let bytes = url_bytes(&recipient.address);
+        let open = groups.iter_mut().find(|group| {
+            (group.shard, group.family) == (shard, family) && group.url_bytes + bytes <= MOST_URL_BYTES
+        });
+        match open {
+            Some(group) => {
+                group.url_bytes += bytes;
+                group.recipients.push(recipient);
+            }
+            None => groups.push(Group { shard, family, recipients: vec![recipient], url_bytes: bytes }),
+        }
+    }
+    groups
+}
+
+fn url_bytes(address: &MailboxAddress) -> usize {
+    let MailboxAddress { account, identity, device, resource } = address;
+    let device = device.as_ref().map_or(0, |device| device.as_str().len());
+    account.as_str().len() + identity.as_str().len() + device + resource.as_str().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, ResourceUrl};
+
+    fn recipient(index: u16, account: u16, device: Option<&str>, resource: usize) -> RouteRecipient {
+        let address = MailboxAddress {
+            account: AccountUrl::new(format!("account-{account}")).unwrap(),
+            identity: IdentityUrl::new(format!("identity-{account}")).unwrap(),
+            device: device.map(|device| DeviceUrl::new(device).unwrap()),
+            resource: ResourceUrl::new("r".repeat(resource)).unwrap(),
+        };
+        RouteRecipient { index, address, quota_bytes: 1 }
+    }
+
+    #[test]
+    fn there_is_one_group_for_each_home_and_family() {
+        let recipients =
+            (0..100).flat_map(|n| [recipient(2 * n, n, Some("d"), 1), recipient(2 * n + 1, n, None, 1)]);
+        let groups = group(recipients.collect(), 3);
+        assert_eq!(groups.len(), 6);
+        assert_eq!(groups.iter().map(|group| group.recipients.len()).sum::<usize>(), 200);
+        for group in groups {
+            assert!(group.recipients.iter().all(|it| home::home(&it.address.account, 3) == group.shard));
+            assert!(group.recipients.is_sorted_by_key(|it| it.index), "in the order of the FanoutOpen");
+        }
+    }
+
+    #[test]
+    fn who_is_named_twice_is_there_once() {
+        let twice = vec![recipient(0, 7, None, 1), recipient(1, 7, Some("d"), 1), recipient(2, 7, None, 1)];
+        let indexes: Vec<_> =
+            group(twice, 1).iter().flat_map(|group| &group.recipients).map(|it| it.index).collect();
+        assert_eq!(indexes, [0, 1]);
+    }
+
+    #[test]
+    fn what_names_the_recipients_of_a_record_is_bounded() {
+        let recipients = (0..2500).map(|n| recipient(n, n, None, 1024)).collect();
+        let groups = group(recipients, 1);
+        assert_eq!(groups.len(), 3, "2.6 MB of URLs");
+        assert!(groups.iter().all(|group| group.url_bytes <= MOST_URL_BYTES));
+        assert_eq!(groups.iter().map(|group| group.recipients.len()).sum::<usize>(), 2500);
+    }
+}
