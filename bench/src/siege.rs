@@ -7,7 +7,7 @@ use crate::holder::connect_from;
 use crate::link::{Epoll, Link};
 use crate::load::LoadError;
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -116,6 +116,42 @@ impl Siege {
     pub(crate) fn lift(self) -> Result<Outcome, LoadError> {
         self.over.store(true, Ordering::SeqCst);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// A listener that closes whatever it accepts: somebody else to besiege on the same machine, to tell what a siege costs a relay
+/// from what it costs the machine.
+#[derive(Debug)]
+pub(crate) struct Decoy {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    over: Arc<AtomicBool>,
+}
+
+impl Decoy {
+    /// Begins; it ends with its handle.
+    ///
+    /// # Errors
+    /// The system has no thread or port to spare.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let decoy = Self { address: listener.local_addr()?, over: Arc::default() };
+        let over = decoy.over.clone();
+        std::thread::Builder::new().name("decoy".into()).spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                if listener.accept().is_err() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        })?;
+        Ok(decoy)
+    }
+}
+
+impl Drop for Decoy {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
     }
 }
 
@@ -248,7 +284,6 @@ impl Besieger {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::net::TcpListener;
 
     #[test]
     fn whoever_is_turned_away_dials_again() {

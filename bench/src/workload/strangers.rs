@@ -1,5 +1,6 @@
-//! `strangers`: people who talk, and an address that keeps thousands of handshakes begun beside them. Quiet and attacked rounds
-//! take turns, since a machine that others use is not the same from one minute to the next.
+//! `strangers`: people who talk, and an address that keeps thousands of handshakes begun beside them. Rounds take turns, since a
+//! machine that others use is not the same from one minute to the next: quiet ones; some in which a decoy is besieged and not the
+//! relay, whose processors the strangers and the kernel take all the same; and those in which it is the relay.
 
 use super::traffic::{self, describe_relay, describe_timing};
 use crate::failure::Failure;
@@ -10,7 +11,7 @@ use crate::population::{User, make_keys};
 use crate::proc_stat;
 use crate::relay_process::{RelayOptions, RelayProcess};
 use crate::report::{Report, Summary, Unit, thousands};
-use crate::siege::{Kind, Outcome, Plan, Siege};
+use crate::siege::{Decoy, Kind, Outcome, Plan, Siege};
 use crate::sstp_wire::{connect, encode};
 use client::SystemEntropy;
 use relay_core::directory::Profile;
@@ -66,16 +67,35 @@ pub(crate) fn run(options: &Strangers) -> Result<Report, Failure> {
     // The last user is the one whose Connect was overheard.
     let relay = RelayProcess::start(&options.relay, 2 * options.pairs + 1, keys)?;
     let plan = options.plan(&relay);
-    let (mut quiet, mut attacked, mut siege) = (Vec::new(), Vec::new(), Outcome::default());
+    let decoy = Decoy::start().map_err(Failure::system("decoy"))?;
+    let beside = Plan { address: decoy.address, ..plan.clone() };
+    let mut rounds = Rounds::default();
     for _ in 0..options.timing.rounds {
-        quiet.push(talk(&relay, options)?);
-        let strangers = Siege::lay(plan.clone())?;
-        let round = talk(&relay, options);
-        siege.add(&strangers.lift()?);
-        attacked.push(round?);
-        std::thread::sleep(AFTERMATH);
+        rounds.quiet.push(talk(&relay, options)?);
+        rounds.beside.push(besieged(&relay, options, &beside)?.0);
+        let (round, outcome) = besieged(&relay, options, &plan)?;
+        rounds.attacked.push(round);
+        rounds.siege.add(&outcome);
     }
-    Ok(report(options, &quiet, &attacked, &siege))
+    Ok(report(options, &rounds))
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+struct Rounds {
+    quiet: Vec<Round>,
+    /// Besieged is the decoy.
+    beside: Vec<Round>,
+    attacked: Vec<Round>,
+    siege: Outcome,
+}
+
+fn besieged(relay: &RelayProcess, options: &Strangers, plan: &Plan) -> Result<(Round, Outcome), Failure> {
+    let siege = Siege::lay(plan.clone())?;
+    let round = talk(relay, options);
+    let outcome = siege.lift()?;
+    std::thread::sleep(AFTERMATH);
+    Ok((round?, outcome))
 }
 
 impl Strangers {
@@ -127,7 +147,8 @@ fn talk(relay: &RelayProcess, options: &Strangers) -> Result<Round, Failure> {
     measured.rounds.pop().ok_or_else(|| Failure::Wrong("nothing was measured".into()))
 }
 
-fn report(options: &Strangers, quiet: &[Round], attacked: &[Round], siege: &Outcome) -> Report {
+fn report(options: &Strangers, rounds: &Rounds) -> Report {
+    let siege = &rounds.siege;
     let mut report = Report::new("strangers");
     report.setting("attempts", options.attempts);
     report.setting("kind", format!("{:?}", options.kind).to_lowercase());
@@ -142,10 +163,11 @@ fn report(options: &Strangers, quiet: &[Round], attacked: &[Round], siege: &Outc
         per_second(siege.dials),
         per_second(siege.turned_away),
         per_second(siege.answered),
-        thousands(siege.held as f64 / attacked.len().max(1) as f64),
+        thousands(siege.held as f64 / rounds.attacked.len().max(1) as f64),
     ));
     report.result("strangers", siege);
-    let [quiet, attacked] = [("quiet", quiet), ("attacked", attacked)].map(|(name, rounds)| {
+    let kinds = [("quiet", &rounds.quiet), ("beside", &rounds.beside), ("attacked", &rounds.attacked)];
+    let [quiet, beside, attacked] = kinds.map(|(name, rounds)| {
         let summary = Summary::of(rounds, Unit::Delivered, PAYLOAD);
         report.line(format!(
             "{name}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us to delivery (medians of the rounds); relay {:.2}, generator \
@@ -163,5 +185,8 @@ fn report(options: &Strangers, quiet: &[Round], attacked: &[Round], siege: &Outc
     let verdict = if ratio <= MOST { "within" } else { "above" };
     report.line(format!("p99 attacked to quiet: {ratio:.2}, {verdict} the bound of {MOST}"));
     report.result("ratio", ratio);
+    let of_machine = beside.delivery.p99_us / quiet.delivery.p99_us.max(f64::MIN_POSITIVE);
+    report.line(format!("of which a siege of somebody else on this machine: {of_machine:.2}"));
+    report.result("ratio_beside", of_machine);
     report
 }
