@@ -4,7 +4,7 @@ use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::holder::{self, Hold};
 use crate::report::Report;
-use crate::workload::{auth, brain, connections, crash, drain, durable, fanout, online};
+use crate::workload::{auth, brain, connections, crash, drain, durable, fanout, online, strangers};
 use clap::{Parser, Subcommand};
 
 /// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
@@ -64,6 +64,8 @@ enum Workload {
     Connections(connections::Connections),
     /// What does the relay's own work on a message cost, without kernel and disk?
     Brain(brain::Brain),
+    /// Do people who talk notice an address that keeps thousands of handshakes half-open?
+    Strangers(strangers::Strangers),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
     Crash(crash::Crash),
 }
@@ -78,6 +80,7 @@ impl Workload {
             Workload::Auth(options) => auth::run(options),
             Workload::Connections(options) => connections::run(options),
             Workload::Brain(options) => brain::run(options),
+            Workload::Strangers(options) => strangers::run(options),
             Workload::Crash(options) => crash::run(options),
         }
     }

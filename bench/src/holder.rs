@@ -61,7 +61,11 @@ fn source(user: u32) -> Ipv4Addr {
     Ipv4Addr::new(127, 77, high, low)
 }
 
-fn connect(address: SocketAddr, source: Ipv4Addr) -> io::Result<Link> {
+/// A connection from a loopback address of choice.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn connect_from(address: SocketAddr, source: Ipv4Addr) -> io::Result<Link> {
     let socket =
         rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
@@ -81,7 +85,7 @@ struct Holder {
 impl Holder {
     fn open(&mut self, options: &Hold, keys: &Arc<ClientCredentials>, user: u32) -> Result<(), LoadError> {
         let token = self.links.len();
-        let mut link = connect(options.address, source(user))?;
+        let mut link = connect_from(options.address, source(user))?;
         let role = Role {
             user: User::new(user),
             keys: keys.clone(),

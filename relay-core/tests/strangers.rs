@@ -5,7 +5,9 @@
 use bytes::{Bytes, BytesMut};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
 use relay_core::directory::*;
-use relay_core::relay::{Action, ConnectionId, Registered, Relay, RelayConfig, SecurityFailure, ShardId};
+use relay_core::relay::{
+    Action, ConnectionId, RegisterFailure, Registered, Relay, RelayConfig, SecurityFailure, ShardId,
+};
 use relay_core::security::*;
 use relay_core::sstp::command::{AccountRequest, Connect};
 use relay_core::sstp::connection::Endpoint;
@@ -365,11 +367,16 @@ fn the_right_key_of_one_device_does_not_open_another() {
     let failure = &scene.failures[0];
     assert_eq!(failure.device.as_ref(), Some(&alice.device));
     assert_eq!(failure.address, Some(ATTACKER.parse().unwrap()));
+    assert_eq!(failure.message, MessageId::SecConnect);
 }
 
 fn attach(account: &AccountUrl, token: Bytes) -> Command {
+    attach_as(7, account, token)
+}
+
+fn attach_as(event: u32, account: &AccountUrl, token: Bytes) -> Command {
     Command::Attach(AccountRequest {
-        event: SessionId(7),
+        event: SessionId(event),
         resource_url: Text::EMPTY,
         account_url: text(account.as_str()),
         authentication_token: token,
@@ -387,6 +394,51 @@ fn nobody_attaches_an_account_without_its_key() {
     assert_eq!(hello.answer(token), Ok(HelloAnswer::Failed));
     assert_eq!(scene.relay.stats().attached, 0);
     assert_eq!(scene.failures[0].account.as_ref(), Some(&bob.account));
+}
+
+#[test]
+fn an_address_that_has_failed_too_often_attaches_nothing_even_with_the_right_key() {
+    let mut scene = Scene::new(|config| config.failures_per_address_per_minute = 3);
+    let (alice, bob) = (scene.alice.clone(), scene.bob.clone());
+    let id = scene.alice_arrives();
+    let try_as = |scene: &mut Scene, keys: &ClientCredentials, event: u32| {
+        scene.now.0 += 1;
+        let hello = hello(Layer::Account, alice.account.as_str(), keys, &mut Seeded(scene.now.0));
+        let answers = scene.say(id, attach_as(event, &alice.account, hello.token.clone()));
+        let [Command::AttachResponse { token, .. }] = &answers[..] else { panic!("{answers:?}") };
+        hello.answer(token)
+    };
+    for event in 1..=3 {
+        assert_eq!(try_as(&mut scene, &bob.keys, event), Ok(HelloAnswer::Failed));
+    }
+    assert_eq!(try_as(&mut scene, &alice.keys, 4), Ok(HelloAnswer::Failed));
+    let stats = scene.relay.stats();
+    assert_eq!((stats.put_off, stats.security_failures), (1, 3), "the fourth was not looked into");
+    assert!(scene.failures.iter().all(|failure| failure.message == MessageId::SecAttach));
+    scene.now.0 += 60_000;
+    assert!(matches!(try_as(&mut scene, &alice.keys, 5), Ok(HelloAnswer::Proof { .. })));
+}
+
+#[test]
+fn the_failure_of_a_registration_is_told_with_account_and_message() {
+    let mut scene = Scene::new(|_| {});
+    let alice = scene.alice.clone();
+    let id = scene.dial(ATTACKER).unwrap();
+    scene.connect(id, &alice.device, Bytes::new());
+    let failure = RegisterFailure {
+        account: alice.account.clone(),
+        message: MessageId::SecIdentityRegister,
+        reason: SecurityError::IdentityNotListed,
+    };
+    let outcome = Registered::Answered { response: Bytes::new(), failure: Some(failure) };
+    scene.relay.registered(scene.now, id, SessionId(1), outcome);
+    scene.tidy();
+    let told = &scene.failures[0];
+    assert_eq!((told.device.as_ref(), told.account.as_ref()), (Some(&alice.device), Some(&alice.account)));
+    assert_eq!(
+        (told.message, told.reason),
+        (MessageId::SecIdentityRegister, SecurityError::IdentityNotListed)
+    );
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use clap::{Parser, Subcommand};
 use shard::demo;
-use shard::init::init;
+use shard::init::{Reachable, identity, init_for};
 use shard::server::Server;
-use shard::users::Users;
+use shard::users::{Users, UsersError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tuning::{Config, LogFormat};
@@ -27,8 +28,12 @@ const EXAMPLES: &str = "Examples:
   relayd demo                                  see a message survive a kill
   relayd init ~/relay                          make a configuration and keys
   relayd run --config ~/relay/furrow.toml      serve
+  relayd init ~/relay --url grooveDNS://relay.example.com --listen 0.0.0.0:2492 --listen-tls 0.0.0.0:2493
+                                               the same for the network, with TLS
   relayd user token --data ~/relay/data --account grooveAccount://...@
                                                let somebody register
+  relayd user lock --data ~/relay/data --device dpp://...
+                                               lock a lost device out
 
 Exit codes: 0 ended as asked, 1 failed, 2 the configuration or the command line is wrong.";
 
@@ -49,10 +54,10 @@ enum UserCommand {
     },
     /// Print an account with its identities and devices.
     Show(User),
-    /// Lock an account out.
-    Lock(User),
-    /// Let an account in again.
-    Unlock(User),
+    /// Lock an account or a device out: its connections and its mail are refused.
+    Lock(Locked),
+    /// Let an account or a device in again.
+    Unlock(Locked),
     /// Forget an account's keys, so that it can register with new ones.
     ClearKeys(User),
 }
@@ -71,6 +76,70 @@ struct User {
     /// The account.
     #[arg(long, value_name = "URL")]
     account: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Locked {
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    who: Who,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Who {
+    /// The account, on all of its devices.
+    #[arg(long, value_name = "URL")]
+    account: Option<String>,
+    /// The device, with all of its accounts.
+    #[arg(long, value_name = "URL")]
+    device: Option<String>,
+}
+
+/// Where a new relay listens.
+#[derive(Debug, clap::Args)]
+struct Reach {
+    /// Where to listen for SSTP; may be given several times [default: 127.0.0.1:2492].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Where to listen for SSTP inside TLS; may be given several times. Unless the directory holds a tls.crt and a tls.key
+    /// already, init makes a certificate that clients trust by the identity file.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_tls: Vec<SocketAddr>,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// How clients reach a relay, if not by the addresses on which it listens.
+#[derive(Debug, clap::Args)]
+struct Names {
+    /// Where clients find the relay, for example relay.example.com:2492; may be given several times.
+    #[arg(long = "address", value_name = "HOST:PORT")]
+    addresses: Vec<String>,
+    /// The same for TLS.
+    #[arg(long = "tls-address", value_name = "HOST:PORT")]
+    tls_addresses: Vec<String>,
+    /// The name in the relay's certificate [default: the host in the relay's URL].
+    #[arg(long, value_name = "NAME")]
+    tls_name: Option<String>,
+}
+
+impl From<Names> for Reachable {
+    fn from(Names { addresses, tls_addresses, tls_name }: Names) -> Self {
+        Self { addresses, tls_addresses, tls_name }
+    }
+}
+
+impl Who {
+    fn lock(&self, users: &Users, locked_out: bool) -> Result<(), UsersError> {
+        match (&self.account, &self.device) {
+            (Some(account), _) => users.lock(account, locked_out),
+            (None, device) => {
+                users.lock_device(device.as_ref().expect("the parser asks for one"), locked_out)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -96,6 +165,16 @@ enum Command {
         /// The relay's URL, by which clients and other relays name it.
         #[arg(long, default_value = "grooveDNS://localhost")]
         url: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Print the identity file for the clients of a relay whose configuration has changed since init.
+    Identity {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        names: Names,
     },
     /// Look after the users of a relay that does not run.
     #[command(subcommand)]
@@ -116,7 +195,11 @@ fn main() -> ExitCode {
             println!("the configuration is right");
             Ok(())
         }),
-        Command::Init { directory, url } => finish(initialise(&directory, &url)),
+        Command::Init { directory, url, reach } => finish(initialise(&directory, &url, reach)),
+        Command::Identity { config, names } => with_config(&config, |config| {
+            print!("{}", identity(&config, &names.into())?.to_toml());
+            Ok(())
+        }),
         Command::User(command) => finish(user(&command)),
         Command::Demo { json } => finish(demo::run(json)),
     }
@@ -164,16 +247,16 @@ fn user(command: &UserCommand) -> Outcome {
     let (UserCommand::Token { user: User { data, .. }, .. }
     | UserCommand::List { data }
     | UserCommand::Show(User { data, .. })
-    | UserCommand::Lock(User { data, .. })
-    | UserCommand::Unlock(User { data, .. })
+    | UserCommand::Lock(Locked { data, .. })
+    | UserCommand::Unlock(Locked { data, .. })
     | UserCommand::ClearKeys(User { data, .. })) = command;
     let users = Users::open(&data.directory)?;
     match command {
         UserCommand::Token { user, identity } => println!("{}", users.token(&user.account, identity)?),
         UserCommand::List { .. } => print!("{}", users.list()?),
         UserCommand::Show(user) => print!("{}", users.show(&user.account)?),
-        UserCommand::Lock(user) => users.lock(&user.account, true)?,
-        UserCommand::Unlock(user) => users.lock(&user.account, false)?,
+        UserCommand::Lock(locked) => locked.who.lock(&users, true)?,
+        UserCommand::Unlock(locked) => locked.who.lock(&users, false)?,
         UserCommand::ClearKeys(user) => users.clear_keys(&user.account)?,
     }
     Ok(())
@@ -198,13 +281,24 @@ fn start_log(config: &Config) {
     }
 }
 
-fn initialise(directory: &Path, url: &str) -> Outcome {
-    let made = init(directory, &Config::new(url))?;
+fn initialise(directory: &Path, url: &str, reach: Reach) -> Outcome {
+    let mut config = Config::new(url);
+    if !reach.listen.is_empty() {
+        config.listen.sstp = reach.listen;
+    }
+    config.listen.tls = reach.listen_tls;
+    let made = init_for(directory, &config, &reach.names.into())?;
     println!("configuration   {}", made.config.display());
     println!(
         "private keys    {} (keep a copy; without them clients cannot trust the relay again)",
         made.keys.display()
     );
+    if let Some(certificate) = &made.certificate {
+        println!(
+            "certificate     {} (made for this relay; clients get it with the next)",
+            certificate.display()
+        );
+    }
     println!("for clients     {} (sstp init --relay FILE)", made.identity.display());
     println!("fingerprint     {}", made.fingerprint);
     println!("next            relayd run --config {}", made.config.display());

@@ -2,7 +2,7 @@
 
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
-use crate::side::Side;
+use crate::side::{Judge, Side};
 use crate::tls::{Certificate, CertificateError};
 use crate::worker::{Worker, WorkerOptions};
 use client::Clock;
@@ -97,9 +97,13 @@ impl Server {
         let shards = cores.len() as u16;
         let relay = Arc::new(relay_config(config, shards));
         let mesh = Mesh::new(shards, config.limits.mesh_queue_items);
-        let required = config.security.registration == Registration::PreAuthenticated;
-        let (side, door) = Side::start(mesh.clone(), users.clone(), keys, required)
-            .map_err(|error| ServerError::System { what: "side thread".into(), error: error.to_string() })?;
+        let judge = Judge {
+            users: users.clone(),
+            keys: Arc::new(keys),
+            pre_authentication_required: config.security.registration == Registration::PreAuthenticated,
+        };
+        let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
+            .map_err(|error| ServerError::System { what: "side threads".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
         let mut server = Server { mesh: mesh.clone(), shards: Vec::new(), side, certificate };
         let clock = Clock::start();
@@ -238,7 +242,7 @@ fn read_certificate(config: &Config) -> Result<Option<Certificate>, ServerError>
     Ok(Some(Certificate::load(&config.tls.certificate_file, &config.tls.key_file)?))
 }
 
-fn read_keys(path: &Path) -> Result<RelayKeys, ServerError> {
+pub(crate) fn read_keys(path: &Path) -> Result<RelayKeys, ServerError> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error| ServerError::KeyFile { path: path.to_owned(), error };
     let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;

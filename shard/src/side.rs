@@ -1,6 +1,6 @@
-//! The side thread: what a shard must not wait for. It judges registrations, one at a time for the whole relay, since they
-//! read records, change them and write them back; their public-key work and the flush of the user database cost
-//! milliseconds. It never touches a shard's state.
+//! The side threads: what a shard must not wait for. They judge registrations, whose public-key work and whose flush of the
+//! user database cost milliseconds: the first side by side, the reading, changing and writing of records one at a time for
+//! the whole relay. They never touch a shard's state, and give way to the shards where they share a processor.
 
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
@@ -11,17 +11,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use storage::UserDatabase;
 
-/// Registrations that may wait. At 5 ms each the last one waits two thirds of a second; above it the answer is Busy.
+/// How much less than a shard a side thread gets of a processor that both want (nice value): about a tenth.
+const NICENESS: i32 = 10;
+/// Registrations that may wait. At 10 ms each (legacy) the last one waits a second or so; above it the answer is Busy.
 const QUEUE: usize = 128;
 
-/// Work for the side thread.
+/// Work for the side threads; each of them that takes a `Stop` ends.
 #[derive(Debug)]
 enum Job {
     Register(ShardId, Registration),
     Stop,
 }
 
-/// A shard's way to the side thread.
+/// A shard's way to the side threads.
 #[derive(Clone, Debug)]
 pub struct SideDoor(channel::Sender<Job>);
 
@@ -31,85 +33,107 @@ impl SideDoor {
     /// # Errors
     /// If too many wait already, the verdict to give at once.
     pub fn register(&self, shard: ShardId, registration: Registration) -> Result<(), Box<Letter>> {
-        let token = registration.token.clone();
-        let (connection, event) = (registration.connection, registration.event);
-        self.0.try_send(Job::Register(shard, registration)).map_err(|_full| {
-            let outcome = Registered::busy(&token);
+        self.0.try_send(Job::Register(shard, registration)).map_err(|refused| {
+            let (channel::TrySendError::Full(job) | channel::TrySendError::Disconnected(job)) = refused;
+            let Job::Register(_, registration) = job else { unreachable!("it was a registration") };
+            let outcome = Registered::busy(&registration);
+            let Registration { connection, event, .. } = registration;
             Box::new(Letter::Registered { connection, event, outcome })
         })
     }
 }
 
-/// The running side thread. It ends when it is told to, or when every [`SideDoor`] is gone.
+/// The running side threads. They end when they are told to, or when every [`SideDoor`] is gone.
 #[derive(Debug)]
 pub struct Side {
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
     jobs: channel::Sender<Job>,
 }
 
+/// What registrations are judged by.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    /// The users.
+    pub users: UserDatabase,
+    /// The relay's private keys.
+    pub keys: Arc<RelayKeys>,
+    /// Whether only accounts with a listed token may register.
+    pub pre_authentication_required: bool,
+}
+
 impl Side {
-    /// Starts the thread.
+    /// Starts so many threads.
     ///
     /// # Errors
     /// The system has no thread to spare.
-    pub fn start(
-        mesh: Arc<Mesh<Letter>>,
-        users: UserDatabase,
-        keys: RelayKeys,
-        pre_authentication_required: bool,
-    ) -> std::io::Result<(Side, SideDoor)> {
+    pub fn start(mesh: Arc<Mesh<Letter>>, judge: Judge, threads: usize) -> std::io::Result<(Side, SideDoor)> {
         let (sender, jobs) = channel::bounded::<Job>(QUEUE);
-        let work = move || {
-            for job in jobs {
-                let Job::Register(shard, registration) = job else { return };
-                let outcome = judge(&registration, &users, &keys, pre_authentication_required);
-                let Registration { connection, event, .. } = registration;
-                deliver(&mesh, shard, Letter::Registered { connection, event, outcome });
-            }
-        };
-        let thread = std::thread::Builder::new().name("side".into()).spawn(work)?;
-        Ok((Side { thread, jobs: sender.clone() }, SideDoor(sender)))
+        let mut side = Side { threads: Vec::new(), jobs: sender.clone() };
+        for number in 0..threads {
+            let (jobs, mesh, judge) = (jobs.clone(), mesh.clone(), judge.clone());
+            let thread = std::thread::Builder::new().name(format!("side-{number}"));
+            side.threads.push(thread.spawn(move || work(&jobs, &mesh, &judge))?);
+        }
+        Ok((side, SideDoor(sender)))
     }
 
-    /// Tells it to end when it has done what waits, and waits for that.
+    /// Tells them to end when they have done what waits, and waits for that.
     pub fn join(self) {
-        // It may have panicked, and then nobody takes this.
-        let _ = self.jobs.send(Job::Stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the side thread panicked; registrations were not answered since");
+        for _ in &self.threads {
+            // They may have panicked, and then nobody takes this.
+            let _ = self.jobs.send(Job::Stop);
         }
-    }
-}
-
-fn judge(
-    registration: &Registration,
-    users: &UserDatabase,
-    keys: &RelayKeys,
-    pre_authentication_required: bool,
-) -> Registered {
-    let context = RegisterContext {
-        keys,
-        device: &registration.device,
-        account: &registration.account,
-        directory: users,
-        pre_authentication_required,
-    };
-    match security::answer_register(&registration.token, &context) {
-        RegisterVerdict::Accepted { changes, response } => match users.apply(&changes) {
-            Ok(()) => Registered::Answered { response, failure: None },
-            Err(error) => {
-                tracing::error!(account = %registration.account, %error, "a registration could not be stored");
-                Registered::Failed
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a side thread panicked; the registration that it judged was not answered");
             }
-        },
-        RegisterVerdict::Refused { response, reason, .. } => {
-            Registered::Answered { response, failure: Some(reason) }
         }
-        RegisterVerdict::Malformed(reason) => Registered::Malformed(reason),
     }
 }
 
-/// Brings a letter to a shard, waiting for room if there is none: the side thread may wait, shards may not. A shard that makes
+fn work(jobs: &channel::Receiver<Job>, mesh: &Mesh<Letter>, judge: &Judge) {
+    // Of this thread alone. Without it registrations are as good, and the shards a little slower meanwhile.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "a side thread keeps the priority of a shard");
+    }
+    for job in jobs {
+        let Job::Register(shard, registration) = job else { return };
+        let outcome = judge.judge(&registration);
+        let Registration { connection, event, .. } = registration;
+        deliver(mesh, shard, Letter::Registered { connection, event, outcome });
+    }
+}
+
+impl Judge {
+    fn judge(&self, registration: &Registration) -> Registered {
+        let context = RegisterContext {
+            keys: &self.keys,
+            device: &registration.device,
+            account: &registration.account,
+            directory: &self.users,
+            pre_authentication_required: self.pre_authentication_required,
+        };
+        let opened = security::open_register(&registration.token, &context);
+        let stored = self.users.update(|_| match opened.judge(&context) {
+            RegisterVerdict::Accepted { changes, response } => {
+                (changes, Registered::Answered { response, failure: None })
+            }
+            RegisterVerdict::Refused { response, reason, .. } => {
+                let failure = Some(registration.failure(reason));
+                (Vec::new(), Registered::Answered { response, failure })
+            }
+            RegisterVerdict::Malformed(reason) => {
+                (Vec::new(), Registered::Malformed(registration.failure(reason)))
+            }
+        });
+        stored.unwrap_or_else(|error| {
+            tracing::error!(account = %registration.account, %error, "a registration could not be stored");
+            Registered::Failed
+        })
+    }
+}
+
+/// Brings a letter to a shard, waiting for room if there is none: side threads may wait, shards may not. A shard that makes
 /// no room for five seconds has ended, and so have its connections.
 fn deliver(mesh: &Mesh<Letter>, shard: ShardId, mut letter: Letter) {
     for _ in 0..5000 {

@@ -2,8 +2,8 @@
 //! them out, makes them register anew. Owns no rule of the protocol.
 
 use client::SystemEntropy;
-use relay_core::address::{AccountUrl, IdentityUrl, InvalidUrl};
-use relay_core::directory::{AccountRecord, DirectoryChange, SecretKey};
+use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl};
+use relay_core::directory::{AccountRecord, DeviceRecord, DirectoryChange, SecretKey};
 use relay_core::time::Entropy;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,15 @@ pub enum UsersError {
     /// The relay runs, or the database cannot be read.
     #[error("{0}. These commands are for a relay that is stopped")]
     Storage(#[from] StorageError),
-    /// An account or identity is not a URL.
+    /// An account, device or identity is not a URL.
     #[error("{0}")]
     Url(#[from] InvalidUrl),
     /// No such account.
     #[error("{0}: no such account; `relayd user list` shows all")]
     NoSuchAccount(AccountUrl),
+    /// No such device.
+    #[error("{0}: no such device; `relayd user show` tells an account's devices")]
+    NoSuchDevice(DeviceUrl),
     /// The account has registered already, so no token would be asked for.
     #[error("{0}: is registered already; `relayd user clear-keys` lets it register anew")]
     Registered(AccountUrl),
@@ -75,13 +78,28 @@ impl Users {
         Ok(token)
     }
 
-    /// Locks the account out, or lets it in again.
+    /// Locks an account out, or lets it in again: it cannot attach, its mail is refused, and its devices cannot connect if they
+    /// are nobody else's.
     ///
     /// # Errors
     /// [`UsersError::NoSuchAccount`], [`UsersError::Url`], [`UsersError::Storage`].
     pub fn lock(&self, account: &str, locked_out: bool) -> Result<(), UsersError> {
         let (account, record) = self.find(account)?;
         self.store(account, AccountRecord { locked_out, ..record })
+    }
+
+    /// Locks a device out, or lets it in again: its connections are rejected, and mail for it alone is refused. Its accounts
+    /// may use other devices.
+    ///
+    /// # Errors
+    /// [`UsersError::NoSuchDevice`], [`UsersError::Url`], [`UsersError::Storage`].
+    pub fn lock_device(&self, device: &str, locked_out: bool) -> Result<(), UsersError> {
+        let device = DeviceUrl::new(device)?;
+        let Some(record) = self.0.read_device(&device)? else {
+            return Err(UsersError::NoSuchDevice(device));
+        };
+        let record = DeviceRecord { locked_out, ..record };
+        Ok(self.0.apply(&[DirectoryChange::Device(device, Some(record))])?)
     }
 
     /// Forgets the account's keys, so that it can register with new ones; identities and devices stay.
@@ -121,7 +139,8 @@ impl Users {
             let _ = writeln!(text, "identity  {identity}");
         }
         for device in &record.devices {
-            let _ = writeln!(text, "device    {device}");
+            let locked_out = self.0.read_device(device)?.is_some_and(|device| device.locked_out);
+            let _ = writeln!(text, "device    {device}{}", if locked_out { "  locked out" } else { "" });
         }
         Ok(text)
     }
@@ -201,6 +220,23 @@ mod tests {
         assert_eq!(users.list().unwrap(), format!("{ACCOUNT}  locked out\n"));
         users.lock(ACCOUNT, false).unwrap();
         assert_eq!(users.list().unwrap(), format!("{ACCOUNT}  registered\n"));
+    }
+
+    #[test]
+    fn a_device_is_locked_out_and_let_in_again() {
+        let (users, _data) = users();
+        let device = DeviceUrl::new("dpp://relay.example/alice").unwrap();
+        assert!(matches!(users.lock_device(device.as_str(), true), Err(UsersError::NoSuchDevice(_))));
+        users.token(ACCOUNT, &[]).unwrap();
+        let (account, mut record) = users.find(ACCOUNT).unwrap();
+        record.devices.push(device.clone());
+        let of_device = DeviceRecord { accounts: vec![account.clone()], ..Default::default() };
+        users.0.apply(&[DirectoryChange::Device(device.clone(), Some(of_device.clone()))]).unwrap();
+        users.store(account, record).unwrap();
+        users.lock_device(device.as_str(), true).unwrap();
+        assert!(users.show(ACCOUNT).unwrap().ends_with(&format!("device    {device}  locked out\n")));
+        users.lock_device(device.as_str(), false).unwrap();
+        assert_eq!(users.0.read_device(&device).unwrap(), Some(of_device));
     }
 
     #[test]

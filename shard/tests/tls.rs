@@ -145,6 +145,25 @@ async fn a_client_trusts_only_the_certificate_and_the_name_of_its_relay_identity
     assert!(gets_through(&right).await);
 }
 
+/// Nobody types a key, a name or a fingerprint: `relayd init`, `relayd run`, `sstp init --relay FILE`, `sstp register`.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_init_makes_is_all_that_a_relay_and_its_clients_need_for_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = tuning::Config::new("grooveDNS://relay.example");
+    config.listen.sstp = vec![free_address()];
+    config.listen.tls = vec![free_address()];
+    config.shards.count = 1;
+    config.shards.pin = false;
+    let made = init(directory.path(), &config).unwrap();
+    let server = Some(Server::start(&tuning::Config::load(&made.config).unwrap()).unwrap());
+    let identity = RelayIdentity::load(&made.identity).unwrap();
+    assert_eq!(identity.fingerprint(), made.fingerprint);
+    assert_eq!(identity.tls.as_ref().unwrap().addresses, [config.listen.tls[0].to_string()]);
+    let tls = config.listen.tls[0];
+    let relay = Relay { server, config, identity, tls, directory };
+    relay.member().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_replaced_while_the_relay_serves() {
     let relay = Relay::start();

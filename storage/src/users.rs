@@ -9,6 +9,7 @@ use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Pages that sled may keep in memory.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
@@ -35,6 +36,8 @@ pub struct UserDatabase {
     devices: sled::Tree,
     accounts: sled::Tree,
     identities: sled::Tree,
+    /// Held by whoever reads records in order to change them.
+    changing: Arc<Mutex<()>>,
 }
 
 impl UserDatabase {
@@ -60,6 +63,7 @@ impl UserDatabase {
             devices: database.open_tree(DEVICE)?,
             accounts: database.open_tree(ACCOUNT)?,
             identities: database.open_tree(IDENTITY)?,
+            changing: Arc::default(),
             database,
         })
     }
@@ -70,6 +74,38 @@ impl UserDatabase {
     /// [`StorageError::Users`]: after an error in the transaction nothing has changed; after one in making it durable the
     /// changes are visible and the next successful call makes them durable too.
     pub fn apply(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
+        self.make_visible(changes)?;
+        self.make_durable()
+    }
+
+    /// Lets `decide` read records and say what is to change, makes all of its changes or none, durably, and gives back what else
+    /// it said. Nobody else who calls this changes anything in between, so what was read still holds when it is changed.
+    /// Blocks like [`UserDatabase::apply`]; while the disk works, others may already decide.
+    ///
+    /// # Errors
+    /// As [`UserDatabase::apply`].
+    pub fn update<T>(
+        &self,
+        decide: impl FnOnce(&Self) -> (Vec<DirectoryChange>, T),
+    ) -> Result<T, StorageError> {
+        let said = {
+            // Whoever panicked while deciding has changed nothing.
+            let _guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let (changes, said) = decide(self);
+            self.make_visible(&changes)?;
+            said
+        };
+        // Also if nothing changed: what was read may be somebody's change that is not durable yet.
+        self.make_durable()?;
+        Ok(said)
+    }
+
+    fn make_durable(&self) -> Result<(), StorageError> {
+        self.database.flush()?;
+        Ok(())
+    }
+
+    fn make_visible(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
         let changes: Vec<Change<'_>> = changes.iter().map(Change::encode).collect();
         let trees = (&self.devices, &self.accounts, &self.identities);
         let result = trees.transaction(|(devices, accounts, identities)| {
@@ -84,12 +120,10 @@ impl UserDatabase {
             Ok::<(), ConflictableTransactionError<std::convert::Infallible>>(())
         });
         match result {
-            Ok(()) => {}
-            Err(TransactionError::Storage(error)) => return Err(error.into()),
+            Ok(()) => Ok(()),
+            Err(TransactionError::Storage(error)) => Err(error.into()),
             Err(TransactionError::Abort(never)) => match never {},
         }
-        self.database.flush()?;
-        Ok(())
     }
 
     /// How many records there are. Reads every key: for tools.
@@ -315,6 +349,23 @@ mod tests {
         assert_eq!(users.account(&account_url()), None);
         assert_eq!(users.device(&device_url()), Some(DeviceRecord::default()));
         assert_eq!(users.identity(&identity_url()), Some(identity()));
+    }
+
+    #[test]
+    fn changes_that_are_decided_at_once_on_several_threads_do_not_overwrite_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let users = UserDatabase::open(directory.path()).unwrap();
+        let join = |number: usize| {
+            let decide = |users: &UserDatabase| {
+                let mut record = users.device(&device_url()).unwrap_or_default();
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                record.accounts.push(AccountUrl::new(format!("account://{number}")).unwrap());
+                (vec![DirectoryChange::Device(device_url(), Some(record))], number)
+            };
+            assert_eq!(users.update(decide).unwrap(), number);
+        };
+        std::thread::scope(|scope| (0..8).for_each(|number| drop(scope.spawn(move || join(number)))));
+        assert_eq!(users.device(&device_url()).unwrap().accounts.len(), 8);
     }
 
     #[test]

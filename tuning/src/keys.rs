@@ -138,14 +138,14 @@ settings! {
         fanout_recipients: usize as Whole { min: 1, max: 65_535 } => 16384;
         /// Authenticated connections of one device. A further one is closed as CrossedConnections.
         connections_per_device: usize as Whole { min: 1, max: 1024 } => 4;
-        /// Connections of one shard from one address whose device has not proven its key. A further one is dropped as
-        /// soon as it is accepted. This and the two limits per minute count IPv6 addresses by their /64, and each shard
-        /// counts for itself.
+        /// Connections from one address whose device has not proven its key, on all shards together. A further one is dropped
+        /// as soon as it is accepted. This and the limits per minute below count IPv6 addresses by their /64.
         unauthenticated_per_address: usize as Whole { min: 1, max: 1_000_000 } => 1024;
         /// Connections of one shard whose device has not proven its key. Above it the oldest of them is dropped.
         unauthenticated_per_shard: usize as Whole { min: 1, max: 1_000_000 } => 16384;
         /// Failed authentications and registrations from one address in a minute. After so many, a Connect from there gets
-        /// TryLater before any cryptography.
+        /// TryLater and an Attach fails, before any cryptography. This and the other limits per minute are counted by each shard
+        /// for itself, so a relay of four shards may grant four times as much; a device's own connections all end at one shard.
         failures_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60;
         /// Registrations from one address in a minute. Above it they are answered with Busy. A user with one identity
         /// takes two.
@@ -199,6 +199,9 @@ settings! {
     security: Security {
         /// Who may register an account.
         registration: Registration as OneOf::<Registration>::NEW => "open";
+        /// Threads that judge registrations, beside those of the shards, to which they give way. One judges about 90 a second
+        /// in the legacy profile and more than 1000 in the modern one.
+        registration_threads: usize as Whole { min: 1, max: 64 } => 2;
     }
     /// What the relay says about itself, on standard error.
     log: Log {

@@ -1,9 +1,11 @@
-//! `relayctl`: the operator's command line. It checks and explains the relay's configuration; it starts nothing and
-//! changes nothing.
+//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, and hands what concerns users
+//! on to relayd; it changes nothing by itself.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tuning::{Config, ConfigErrors};
@@ -12,7 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   relayctl config default --url grooveDNS://relay.example.com > furrow.toml
   relayctl config check furrow.toml
-  relayctl config explain limits.message_bytes";
+  relayctl config explain limits.message_bytes
+  relayctl user token --data /var/lib/furrow --account grooveAccount://...@";
 
 const CONFIG_HELP: &str = "\
 Examples:
@@ -40,6 +43,13 @@ enum Command {
     /// Check, explain and write the relay's configuration file.
     #[command(subcommand, after_help = CONFIG_HELP)]
     Config(ConfigCommand),
+    /// Look after users: token, list, show, lock, unlock, clear-keys. The same as `relayd user`.
+    #[command(disable_help_flag = true)]
+    User {
+        /// What `relayd user` takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -77,7 +87,14 @@ enum Refusal {
 }
 
 fn main() -> ExitCode {
-    let Command::Config(command) = Arguments::parse().command;
+    let command = match Arguments::parse().command {
+        Command::Config(command) => command,
+        Command::User { arguments } => {
+            let error = relayd_user(&arguments);
+            eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match answer(command) {
         Ok(text) => print(&text),
         Err(refusal) => {
@@ -85,6 +102,15 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Becomes `relayd user`: the user database is relayd's, and so is every program line that opens it. Returns only if that fails.
+fn relayd_user(arguments: &[OsString]) -> std::io::Error {
+    let relayd = match std::env::current_exe() {
+        Ok(own) => own.with_file_name("relayd"),
+        Err(error) => return error,
+    };
+    std::process::Command::new(relayd).arg("user").args(arguments).exec()
 }
 
 fn answer(command: ConfigCommand) -> Result<String, Refusal> {

@@ -8,4 +8,5 @@ pub(crate) mod drain;
 pub(crate) mod durable;
 pub(crate) mod fanout;
 pub(crate) mod online;
+pub(crate) mod strangers;
 pub(crate) mod traffic;

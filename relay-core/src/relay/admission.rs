@@ -6,7 +6,8 @@ use super::mesh::{ConnectionId, MeshItem, Target};
 use super::peer::Attachment;
 use super::{Action, Relay, SecurityFailure};
 use crate::address::{AccountUrl, DeviceUrl};
-use crate::security::{self, HelloVerdict, SecurityError};
+use crate::directory::DeviceRecord;
+use crate::security::{self, HelloVerdict, MessageId, SecurityError};
 use crate::sstp::command::{AccountRequest, Connect};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, ConnectResponseId, SessionId};
@@ -14,8 +15,8 @@ use crate::time::Timestamp;
 use bytes::Bytes;
 use std::net::IpAddr;
 
-/// A Register for the driver to judge with [`security::answer_register`], one at a time for the whole relay, since
-/// registrations read records, change them and write them back.
+/// A Register for the driver to judge with [`security::answer_register`]. Registrations read records, change them and write
+/// them back: of this half, [`security::OpenedRegister::judge`], one at a time for the whole relay.
 #[derive(Debug)]
 pub struct Registration {
     /// The connection.
@@ -38,7 +39,7 @@ pub enum Registered {
         /// The token of RegisterResponse.
         response: Bytes,
         /// Why it was refused, if it was.
-        failure: Option<SecurityError>,
+        failure: Option<RegisterFailure>,
     },
     /// The relay has no capacity to judge it.
     Busy {
@@ -46,17 +47,36 @@ pub enum Registered {
         response: Bytes,
     },
     /// Not a registration message: the exchange is closed with ProtocolError.
-    Malformed(SecurityError),
+    Malformed(RegisterFailure),
     /// It was right, but could not be made durable: the exchange is closed with InternalError.
     Failed,
 }
 
+/// Why a registration was refused, with what the security log says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterFailure {
+    /// AccountURL of the Register.
+    pub account: AccountUrl,
+    /// Which registration it was.
+    pub message: MessageId,
+    /// What was wrong.
+    pub reason: SecurityError,
+}
+
+impl Registration {
+    /// That this registration was refused.
+    pub fn failure(&self, reason: SecurityError) -> RegisterFailure {
+        let message = security::claimed_registration(&self.token);
+        RegisterFailure { account: self.account.clone(), message, reason }
+    }
+}
+
 impl Registered {
-    /// The outcome for a Register with this security message if there is no capacity to judge it.
-    pub fn busy(token: &[u8]) -> Self {
-        match security::busy_response(token) {
+    /// The outcome of a registration if there is no capacity to judge it.
+    pub fn busy(registration: &Registration) -> Self {
+        match security::busy_response(&registration.token) {
             Ok(response) => Self::Busy { response },
-            Err(reason) => Self::Malformed(reason),
+            Err(reason) => Self::Malformed(registration.failure(reason)),
         }
     }
 }
@@ -102,7 +122,8 @@ impl Relay {
         {
             return self.hand_off(id, shard, connect);
         }
-        if connect.source_device_urls.iter().any(|device| self.is_locked_out(device)) {
+        let locked_out = connect.source_device_urls.iter().any(|device| self.is_locked_out(device));
+        if locked_out || record.as_ref().is_some_and(|record| self.has_only_locked_out_accounts(record)) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
         self.peer_mut(id).device = Some(device.clone());
@@ -123,7 +144,7 @@ impl Relay {
         match security::answer_connect(token, &device, record.as_ref(), &mut *self.entropy) {
             HelloVerdict::RegistrationNeeded { token } => self.connection(id).accept(now, token, false),
             HelloVerdict::Failed { token, reason } => {
-                self.report(id, None, reason);
+                self.report(id, MessageId::SecConnect, None, reason);
                 self.connection(id).refuse(ConnectResponseId::AuthenticationFailed, 0, token);
             }
             HelloVerdict::Challenged { token, challenge } => {
@@ -143,27 +164,36 @@ impl Relay {
     /// Whether a Connect has to wait: its address has failed too often, or has too many half-open connections (those that
     /// other shards hand over are not turned away at the door).
     fn puts_off(&mut self, id: ConnectionId) -> bool {
-        let Some(source) = self.peer(id).source else { return false };
-        let failures = self.config.failures_per_address_per_minute;
-        let half_open = self.strangers.half_open(source);
-        let puts_off = !self.strangers.may_try(self.now, source, failures)
-            || half_open > self.config.max_unauthenticated_per_address;
+        let half_open = self.peer(id).source.map_or(0, |source| self.strangers.half_open(source));
+        let puts_off =
+            half_open > self.config.max_unauthenticated_per_address || self.has_failed_too_often(id);
         self.stats.put_off += u64::from(puts_off);
         puts_off
+    }
+
+    /// Whether the connection's address may prove nothing for now.
+    fn has_failed_too_often(&self, id: ConnectionId) -> bool {
+        let failures = self.config.failures_per_address_per_minute;
+        self.peer(id).source.is_some_and(|source| !self.strangers.may_try(self.now, source, failures))
     }
 
     /// The connection is half-open no more.
     pub(super) fn no_stranger(&mut self, id: ConnectionId) {
         let peer = self.peer_mut(id);
-        let source = peer.source;
         if let Some(turn) = peer.turn.take() {
-            self.strangers.leave(source, turn);
+            self.strangers.leave(turn);
         }
     }
 
     fn is_locked_out(&self, device: &Text) -> bool {
         let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
         record.is_some_and(|record| record.locked_out)
+    }
+
+    /// A device all of whose users are locked out is so itself (management-soap-spmr 7.9).
+    fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> bool {
+        let locked_out = |account| self.directory.account(account).is_some_and(|account| account.locked_out);
+        !record.accounts.is_empty() && record.accounts.iter().all(locked_out)
     }
 
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
@@ -180,7 +210,7 @@ impl Relay {
         let peer = self.peer_mut(id);
         let challenge = peer.challenge.take().expect("the machine lets it through only after a challenge");
         if let Err(reason) = challenge.verify(token) {
-            self.report(id, None, reason);
+            self.report(id, MessageId::SecConnectAuthenticate, None, reason);
             return self.connection(id).close(CloseReason::DeviceAuthenticationFailed, 0);
         }
         self.no_stranger(id);
@@ -217,12 +247,17 @@ impl Relay {
         if !self.peer(id).authenticated {
             return self.connection(id).close_session(event, CloseReason::DeviceAuthenticationFailed);
         }
-        let record = self.directory.account(&account);
         let token = &request.authentication_token;
+        if self.has_failed_too_often(id) {
+            self.stats.put_off += 1;
+            let token = security::attach_failed(token);
+            return self.connection(id).attach_response(event, token);
+        }
+        let record = self.directory.account(&account);
         match security::answer_attach(token, &account, record.as_ref(), &mut *self.entropy) {
             HelloVerdict::RegistrationNeeded { token } => self.connection(id).attach_response(event, token),
             HelloVerdict::Failed { token, reason } => {
-                self.report(id, Some(account), reason);
+                self.report(id, MessageId::SecAttach, Some(account), reason);
                 self.connection(id).attach_response(event, token);
             }
             HelloVerdict::Challenged { token, challenge } => {
@@ -244,7 +279,7 @@ impl Relay {
             return peer.connection.close_session(event, CloseReason::StaleAttachAuthenticate);
         };
         if let Err(reason) = challenge.verify(token) {
-            self.report(id, Some(account), reason);
+            self.report(id, MessageId::SecAttachAuthenticate, Some(account), reason);
             let peer = self.peer_mut(id);
             peer.attachments.retain(|attachment| attachment.event != event);
             return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);
@@ -278,19 +313,14 @@ impl Relay {
             return self.connection(id).close_session(request.event, CloseReason::ProtocolError);
         };
         let (event, token) = (request.event, request.authentication_token);
+        let registration = Registration { connection: id, event, device, account, token };
         let most = self.config.registrations_per_address_per_minute;
         if let Some(source) = self.peer(id).source
             && !self.strangers.may_register(self.now, source, most)
         {
-            return self.registration_done(id, event, Registered::busy(&token));
+            return self.registration_done(id, event, Registered::busy(&registration));
         }
-        self.actions.push_back(Action::Register(Registration {
-            connection: id,
-            event,
-            device,
-            account,
-            token,
-        }));
+        self.actions.push_back(Action::Register(registration));
     }
 
     /// A Register was judged.
@@ -301,7 +331,7 @@ impl Relay {
         match outcome {
             Registered::Answered { response, failure } => {
                 match failure {
-                    Some(reason) => self.report(id, None, reason),
+                    Some(failure) => self.report_registration(id, failure),
                     None => self.stats.registered += 1,
                 }
                 self.connection(id).register_response(event, response);
@@ -310,8 +340,8 @@ impl Relay {
                 self.stats.busy += 1;
                 self.connection(id).register_response(event, response);
             }
-            Registered::Malformed(reason) => {
-                self.report(id, None, reason);
+            Registered::Malformed(failure) => {
+                self.report_registration(id, failure);
                 self.connection(id).close_session(event, CloseReason::ProtocolError);
             }
             Registered::Failed => self.connection(id).close_session(event, CloseReason::InternalError),
@@ -319,7 +349,18 @@ impl Relay {
         self.touch(id);
     }
 
-    fn report(&mut self, id: ConnectionId, account: Option<AccountUrl>, reason: SecurityError) {
+    fn report_registration(&mut self, id: ConnectionId, failure: RegisterFailure) {
+        self.report(id, failure.message, Some(failure.account), failure.reason);
+    }
+
+    /// Counts a failure, and has it logged unless the log is to be spared.
+    fn report(
+        &mut self,
+        id: ConnectionId,
+        message: MessageId,
+        account: Option<AccountUrl>,
+        reason: SecurityError,
+    ) {
         let peer = self.peer(id);
         let (device, address, source) = (peer.device.clone(), peer.address, peer.source);
         self.stats.security_failures += 1;
@@ -327,7 +368,8 @@ impl Relay {
             self.strangers.failed(self.now, source, self.config.failures_per_address_per_minute);
         }
         if let Some(untold) = self.strangers.log_line(self.now, source) {
-            let failure = SecurityFailure { connection: id, address, device, account, reason, untold };
+            let failure =
+                SecurityFailure { connection: id, address, device, account, message, reason, untold };
             self.actions.push_back(Action::SecurityFailed(failure));
         }
     }

@@ -1,5 +1,6 @@
 //! What an operator can set of a relay's decisions.
 
+use super::half_open::HalfOpen;
 use crate::sstp::ConnectionConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,10 @@ pub struct RelayConfig {
     pub max_connections_per_device: usize,
     /// Half-open connections of one shard; above it the oldest one is dropped. At least 1.
     pub max_unauthenticated: usize,
-    /// Half-open connections of one shard from one address (IPv6: from one /64); a further one is turned away. At least 1.
+    /// Half-open connections of all shards from one address (IPv6: from one /64); a further one is turned away. At least 1.
     pub max_unauthenticated_per_address: usize,
+    /// Their counters, which all shards with this configuration share.
+    pub half_open: Arc<HalfOpen>,
     /// Failed authentications and registrations from one address; after so many in a minute a Connect gets TryLater. At
     /// least 1.
     pub failures_per_address_per_minute: u32,
@@ -63,6 +66,7 @@ impl RelayConfig {
             max_connections_per_device: 4,
             max_unauthenticated: 16_384,
             max_unauthenticated_per_address: 1024,
+            half_open: Arc::default(),
             failures_per_address_per_minute: 60,
             registrations_per_address_per_minute: 60,
             tls_handshakes_per_address_per_minute: 6000,

@@ -13,6 +13,7 @@
 
 mod admission;
 pub mod config;
+mod half_open;
 pub mod home;
 mod mailroom;
 pub mod mesh;
@@ -23,14 +24,15 @@ mod routes;
 mod strangers;
 mod wheel;
 
-pub use admission::{Registered, Registration};
+pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
+pub use half_open::HalfOpen;
 pub use home::ShardId;
 pub use mesh::{ConnectionId, MeshItem};
 
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::directory::Directory;
-use crate::security::SecurityError;
+use crate::security::{MessageId, SecurityError};
 use crate::sstp::connection::Ended;
 use crate::sstp::output::OutputQueue;
 use crate::sstp::{CloseReason, Connection, Event, SessionId};
@@ -111,6 +113,8 @@ pub struct SecurityFailure {
     pub device: Option<DeviceUrl>,
     /// The account concerned, if one is.
     pub account: Option<AccountUrl>,
+    /// The security message that failed, or in whose place something else stood.
+    pub message: MessageId,
     /// What was wrong.
     pub reason: SecurityError,
     /// Earlier failures from the same address that were not told, to spare the log.
@@ -137,7 +141,8 @@ pub struct RelayStats {
     pub turned_away: u64,
     /// Half-open connections that were dropped to make room.
     pub pushed_out: u64,
-    /// Connects answered with TryLater because their address had failed too often or had too many half-open connections.
+    /// Connects answered with TryLater, and Attaches with AuthenticationFailed, because their address had failed too often or
+    /// had too many half-open connections.
     pub put_off: u64,
     /// Registers answered with Busy.
     pub busy: u64,
@@ -214,13 +219,13 @@ impl Relay {
         Self {
             shard,
             mesh: Mesh::new(shard, config.shards),
+            strangers: Strangers::new(config.half_open.clone()),
             config,
             directory,
             entropy,
             now,
             peers: Slab::new(),
             next_generation: 0,
-            strangers: Strangers::default(),
             devices: HashMap::new(),
             origin: Origin::default(),
             mailroom: Mailroom::new(next_record),

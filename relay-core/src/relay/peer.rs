@@ -1,9 +1,10 @@
 //! One connection as the relay sees it: the SSTP machine, who the peer has proven to be, and what it sends and collects.
 
+use super::half_open::Source;
 use super::home::ShardId;
 use super::mesh::{ConnectionId, DepositId};
 use super::mesh::{OutletId, RouteId, Target};
-use super::strangers::{Source, Turn};
+use super::strangers::Turn;
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::security::Challenge;
 use crate::sstp::command::FanoutEntry;

@@ -14,49 +14,41 @@
 //! runs. Above the bound of one address, however, the newest is turned away: there, the line belongs to one party, and
 //! turning away needs no state.
 //!
+//! The half-open connections of an address are counted for the whole relay ([`HalfOpen`]), all else for the shard.
+//!
 //! Nothing here decides what a peer is told.
 
+use super::half_open::{HalfOpen, SLOTS, Source};
 use super::mesh::ConnectionId;
 use crate::time::{Entropy, Timestamp};
-use ring::hmac;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-/// Tallies of a shard: at 40 bytes each, 1.25 MiB.
-const SLOTS: usize = 1 << 15;
 /// Lines of the security log for one address in a minute.
 const LOG_LINES_PER_ADDRESS_PER_MINUTE: u32 = 10;
 /// Lines of the security log of one shard in a minute.
 const LOG_LINES_PER_MINUTE: u32 = 600;
-
-/// The tally of a source address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Source(u16);
 
 /// A place in the line of half-open connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
 
 /// See the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Strangers {
-    /// Made for the first address.
-    table: Option<Table>,
+    /// Of all shards.
+    half_open: Arc<HalfOpen>,
+    /// Of this shard, by source; made for the first address: at 40 bytes each, 1.25 MiB.
+    tallies: Option<Box<[Tally]>>,
     /// Half-open connections by age.
-    line: BTreeMap<Turn, ConnectionId>,
+    line: BTreeMap<Turn, (ConnectionId, Option<Source>)>,
     next_turn: u64,
     log: Bucket,
 }
 
-#[derive(Debug)]
-struct Table {
-    key: hmac::Key,
-    tallies: Box<[Tally]>,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    half_open: u32,
     /// Failures that the log was spared since its last line.
     unlogged: u32,
     failures: Bucket,
@@ -100,59 +92,61 @@ impl Bucket {
     }
 }
 
+/// The shard ends, and its connections with it.
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        for source in self.line.values().filter_map(|&(_, source)| source) {
+            self.half_open.remove(source);
+        }
+    }
+}
+
 impl Strangers {
+    /// Nobody yet on this shard; `half_open` counts those of all shards.
+    pub(super) fn new(half_open: Arc<HalfOpen>) -> Self {
+        Self { half_open, tallies: None, line: BTreeMap::new(), next_turn: 0, log: Bucket::default() }
+    }
+
     /// Where `address` is counted.
     pub(super) fn source(&mut self, address: IpAddr, entropy: &mut dyn Entropy) -> Source {
-        let table = self.table.get_or_insert_with(|| {
-            let mut key = [0; 32];
-            entropy.fill(&mut key);
-            let tallies = vec![Tally::default(); SLOTS].into_boxed_slice();
-            Table { key: hmac::Key::new(hmac::HMAC_SHA256, &key), tallies }
-        });
-        let tag = match address.to_canonical() {
-            IpAddr::V4(address) => hmac::sign(&table.key, &address.octets()),
-            IpAddr::V6(address) => hmac::sign(&table.key, &address.octets()[..8]),
-        };
-        let hash = u16::from_le_bytes([tag.as_ref()[0], tag.as_ref()[1]]);
-        Source(hash % SLOTS as u16)
+        self.tallies.get_or_insert_with(|| vec![Tally::default(); SLOTS].into_boxed_slice());
+        self.half_open.source(address, entropy)
     }
 
     fn tally(&self, source: Source) -> &Tally {
-        &self.table.as_ref().expect("made with the first source").tallies[usize::from(source.0)]
+        &self.tallies.as_ref().expect("made with the first source")[source.index()]
     }
 
     fn tally_mut(&mut self, source: Source) -> &mut Tally {
-        &mut self.table.as_mut().expect("made with the first source").tallies[usize::from(source.0)]
+        &mut self.tallies.as_mut().expect("made with the first source")[source.index()]
     }
 
-    /// Half-open connections of the address.
+    /// Half-open connections of the address, on all shards.
     pub(super) fn half_open(&self, source: Source) -> usize {
-        self.tally(source).half_open as usize
+        self.half_open.of(source)
     }
 
     /// A half-open connection is there.
     pub(super) fn enter(&mut self, source: Option<Source>, connection: ConnectionId) -> Turn {
         if let Some(source) = source {
-            self.tally_mut(source).half_open += 1;
+            self.half_open.add(source);
         }
         let turn = Turn(self.next_turn);
         self.next_turn += 1;
-        self.line.insert(turn, connection);
+        self.line.insert(turn, (connection, source));
         turn
     }
 
     /// It is half-open no more, or gone.
-    pub(super) fn leave(&mut self, source: Option<Source>, turn: Turn) {
-        if self.line.remove(&turn).is_some()
-            && let Some(source) = source
-        {
-            self.tally_mut(source).half_open -= 1;
+    pub(super) fn leave(&mut self, turn: Turn) {
+        if let Some((_, Some(source))) = self.line.remove(&turn) {
+            self.half_open.remove(source);
         }
     }
 
     /// The oldest half-open connection, if there are more than `most`.
     pub(super) fn oldest_above(&self, most: usize) -> Option<ConnectionId> {
-        let (_, &oldest) = self.line.first_key_value()?;
+        let (_, &(oldest, _)) = self.line.first_key_value()?;
         (self.line.len() > most).then_some(oldest)
     }
 
@@ -228,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_counts_by_its_64_and_a_mapped_one_as_ipv4() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let mut same = |a: &str, b: &str| source(strangers, a) == source(strangers, b);
         assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
         assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
@@ -238,7 +232,7 @@ mod tests {
 
     #[test]
     fn after_so_many_failures_an_address_waits_and_others_do_not() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let (bad, good) = (source(strangers, "192.0.2.1"), source(strangers, "192.0.2.2"));
         for _ in 0..6 {
             assert!(strangers.may_try(NOW, bad, 6));
@@ -252,7 +246,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_more_than_a_minute_for_all_of_its_allowance() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let bad = source(strangers, "192.0.2.1");
         for _ in 0..1000 {
             strangers.failed(NOW, bad, 3);
@@ -266,7 +260,7 @@ mod tests {
 
     #[test]
     fn registrations_and_failures_are_counted_apart() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let source = source(strangers, "192.0.2.1");
         assert!(strangers.may_register(NOW, source, 2));
         assert!(strangers.may_register(NOW, source, 2));
@@ -277,21 +271,36 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_one_count_of_half_open_connections_on_all_shards() {
+        let half_open = Arc::new(HalfOpen::default());
+        let [mut first, mut second] = [(); 2].map(|()| Strangers::new(half_open.clone()));
+        let from = source(&mut first, "192.0.2.1");
+        assert_eq!(source(&mut second, "192.0.2.1"), from);
+        let turn = first.enter(Some(from), connection(0));
+        second.enter(Some(from), connection(0));
+        assert_eq!([first.half_open(from), second.half_open(from)], [2, 2]);
+        first.leave(turn);
+        assert_eq!(second.half_open(from), 1);
+        drop(second);
+        assert_eq!(first.half_open(from), 0, "a shard that ends leaves no count behind");
+    }
+
+    #[test]
     fn the_line_gives_way_at_its_old_end() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let source = source(strangers, "192.0.2.1");
         let from = Some(source);
         let turns: Vec<_> = (0..3).map(|index| strangers.enter(from, connection(index))).collect();
         assert_eq!(strangers.oldest_above(3), None);
         assert_eq!(strangers.oldest_above(2), Some(connection(0)));
-        strangers.leave(from, turns[0]);
+        strangers.leave(turns[0]);
         assert_eq!(strangers.oldest_above(1), Some(connection(1)));
         assert_eq!(strangers.half_open(source), 2);
     }
 
     #[test]
     fn the_log_has_ten_lines_of_an_address_and_the_next_one_tells_the_rest() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let bad = Some(source(strangers, "192.0.2.1"));
         let good = Some(source(strangers, "192.0.2.2"));
         assert_eq!((0..25).filter_map(|_| strangers.log_line(NOW, bad)).collect::<Vec<_>>(), [0; 10]);
@@ -301,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_log_of_a_shard_is_bounded_however_many_addresses_fail() {
-        let strangers = &mut Strangers::default();
+        let strangers = &mut Strangers::new(Arc::default());
         let mut lines = 0;
         for number in 0..2000u32 {
             let address = IpAddr::from(number.to_be_bytes());
@@ -316,7 +325,7 @@ mod tests {
         fn who_enters_and_leaves_in_any_order_is_counted_right(
             steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>(), any::<bool>()), 1..200),
         ) {
-            let strangers = &mut Strangers::default();
+            let strangers = &mut Strangers::new(Arc::default());
             let mut there: Vec<(Option<Source>, Turn)> = Vec::new();
             for (number, (address, at, enters)) in steps.into_iter().enumerate() {
                 if enters || there.is_empty() {
@@ -324,9 +333,9 @@ mod tests {
                     let source = Some(strangers.source(address, &mut Sevens));
                     there.push((source, strangers.enter(source, connection(number as u32))));
                 } else {
-                    let (source, turn) = there.swap_remove(at.index(there.len()));
-                    strangers.leave(source, turn);
-                    strangers.leave(source, turn);
+                    let (_, turn) = there.swap_remove(at.index(there.len()));
+                    strangers.leave(turn);
+                    strangers.leave(turn);
                 }
                 prop_assert_eq!(strangers.len(), there.len());
                 for (source, _) in &there {

@@ -123,6 +123,17 @@ pub fn answer_attach(
     answer_hello(Layer::Account, token, account.as_str(), known, entropy)
 }
 
+/// The answer to the SecAttach token of an Attach that is not looked into, since its sender has failed too often:
+/// SecAttachResponseAuthenticationFailed. Costs no cryptography.
+pub fn attach_failed(token: &[u8]) -> Bytes {
+    bare(answering_profile(token), MessageId::failed(Layer::Account))
+}
+
+/// A token of no profile is answered in the profile that we would rather speak.
+fn answering_profile(token: &[u8]) -> Profile {
+    claimed_profile(token).unwrap_or(Profile::Modern)
+}
+
 /// What the relay knows of a registered device or account.
 struct Known<'a> {
     credentials: &'a Credentials,
@@ -137,8 +148,7 @@ fn answer_hello(
     known: Option<Known<'_>>,
     entropy: &mut dyn Entropy,
 ) -> HelloVerdict {
-    // A token of no profile is answered in the profile that we would rather speak.
-    let profile = claimed_profile(token).unwrap_or(Profile::Modern);
+    let profile = answering_profile(token);
     let answered = Hello::read(layer, token).map_err(SecurityError::from).and_then(|hello| {
         let Some(known) = known else { return Ok(None) };
         known.standing?;

@@ -8,10 +8,10 @@
 //! | A relay calls | with the token of | a client calls |
 //! |---|---|---|
 //! | [`answer_connect`] | Connect | [`hello`], [`hello_without_key`] |
-//! | [`answer_attach`] | Attach | the same |
+//! | [`answer_attach`], [`attach_failed`] | Attach | the same |
 //! | | ConnectResponse, AttachResponse | [`Hello::answer`], [`read_answer_without_key`] |
 //! | [`Challenge::verify`] | ConnectAuthenticate, AttachAuthenticate | |
-//! | [`answer_register`], [`busy_response`] | Register | [`register_device_account`], [`register_account_on_new_device`], [`register_identity`] |
+//! | [`answer_register`], or [`open_register`] and [`OpenedRegister::judge`]; [`busy_response`] | Register | [`register_device_account`], [`register_account_on_new_device`], [`register_identity`] |
 //! | | RegisterResponse | [`read_register_response`] |
 //!
 //! A device or account keeps the profile with which it registered: what the other profile proves about it is
@@ -41,12 +41,15 @@ pub use client::{
 };
 pub use credentials::ClientCredentials;
 pub use error::SecurityError;
-pub use handshake::{Challenge, HelloVerdict, answer_attach, answer_connect};
+pub use handshake::{Challenge, HelloVerdict, answer_attach, answer_connect, attach_failed};
 pub use key_file::KeyFileError;
 pub use profile::{
     Layer, MAX_ACCOUNTS_PER_DEVICE, MAX_DEVICES_PER_ACCOUNT, MAX_ELGAMAL_PLAINTEXT_BYTES,
     MAX_IDENTITIES_PER_ACCOUNT, MAX_PRE_AUTH_TOKEN_BYTES, MessageId, RegisterStatus,
 };
-pub use registration::{RegisterContext, RegisterVerdict, answer_register, busy_response};
+pub use registration::{
+    OpenedRegister, RegisterContext, RegisterVerdict, answer_register, busy_response, claimed_registration,
+    open_register,
+};
 pub use relay_keys::{RelayKeys, RelayPublicKeys};
 pub use token::TokenError;

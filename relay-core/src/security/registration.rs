@@ -50,27 +50,78 @@ pub struct RegisterContext<'a> {
     pub pre_authentication_required: bool,
 }
 
-/// Answers a Register token: SecDeviceAccountRegister or SecIdentityRegister.
+/// Answers a Register token: SecDeviceAccountRegister or SecIdentityRegister. The same as [`open_register`] and
+/// [`OpenedRegister::judge`] one after the other.
+pub fn answer_register(token: &[u8], context: &RegisterContext<'_>) -> RegisterVerdict {
+    open_register(token, context).judge(context)
+}
+
+/// A Register token whose keys are open and whose signatures are verified, and which no record has been asked about.
+pub struct OpenedRegister<'a>(Result<(Header, Opened<'a>), RegisterVerdict>);
+
+enum Opened<'a> {
+    /// Message 12 with what is in it.
+    DeviceAccount { device_keys: Credentials, message: AccountMessage<'a> },
+    /// Message 16 behind its header.
+    Identity(Reader<'a>),
+}
+
+/// The first and costly half of [`answer_register`]: everything that the token and the relay's keys decide. It reads no
+/// record, so any number may run side by side.
 ///
 /// Costs two key agreements and two signature verifications (modern, about a quarter of a millisecond) or two 1536-bit
 /// exponentiations (legacy, about five milliseconds), before anything is proven: callers bound how many run at once, and
 /// answer [`busy_response`] above that.
-pub fn answer_register(token: &[u8], context: &RegisterContext<'_>) -> RegisterVerdict {
+pub fn open_register<'a>(token: &'a [u8], context: &RegisterContext<'_>) -> OpenedRegister<'a> {
     let (header, reader) = match Reader::open(token) {
         Ok(opened) => opened,
-        Err(reason) => return RegisterVerdict::Malformed(reason.into()),
+        Err(reason) => return OpenedRegister(Err(RegisterVerdict::Malformed(reason.into()))),
     };
-    let changes = match header.id {
-        MessageId::SecDeviceAccountRegister => context.register_device_account(header, reader),
-        MessageId::SecIdentityRegister => context.register_identity(header, reader),
-        other => Err(TokenError::UnexpectedMessage(other).into()),
+    let opened = match (header.id, header.profile) {
+        (MessageId::SecDeviceAccountRegister, Profile::Modern) => context.open_modern(reader),
+        (MessageId::SecDeviceAccountRegister, Profile::Legacy) => context.open_legacy(reader),
+        (MessageId::SecIdentityRegister, _) => Ok(Opened::Identity(reader)),
+        (other, _) => Err(TokenError::UnexpectedMessage(other).into()),
     };
-    match changes {
-        Ok(changes) => RegisterVerdict::Accepted { changes, response: response(header, RegisterStatus::Ok) },
-        Err(reason) => match reason.register_status() {
-            Some(status) => RegisterVerdict::Refused { status, response: response(header, status), reason },
-            None => RegisterVerdict::Malformed(reason),
-        },
+    OpenedRegister(opened.map(|opened| (header, opened)).map_err(|reason| refusal(header, reason)))
+}
+
+impl OpenedRegister<'_> {
+    /// The second half: what the directory makes of it, under the same context. Between this and the changes' becoming
+    /// visible no other change may come, or it could be overwritten.
+    pub fn judge(self, context: &RegisterContext<'_>) -> RegisterVerdict {
+        let (header, opened) = match self.0 {
+            Ok(opened) => opened,
+            Err(verdict) => return verdict,
+        };
+        let changes = match opened {
+            Opened::DeviceAccount { device_keys, message } => {
+                context.register_device_account(device_keys, message)
+            }
+            Opened::Identity(reader) => context.register_identity(header, reader),
+        };
+        match changes {
+            Ok(changes) => {
+                RegisterVerdict::Accepted { changes, response: response(header, RegisterStatus::Ok) }
+            }
+            Err(reason) => refusal(header, reason),
+        }
+    }
+}
+
+fn refusal(header: Header, reason: SecurityError) -> RegisterVerdict {
+    match reason.register_status() {
+        Some(status) => RegisterVerdict::Refused { status, response: response(header, status), reason },
+        None => RegisterVerdict::Malformed(reason),
+    }
+}
+
+/// Which registration a Register token means to be, for logs: SecIdentityRegister if it says so, else
+/// SecDeviceAccountRegister.
+pub fn claimed_registration(token: &[u8]) -> MessageId {
+    match Reader::open(token) {
+        Ok((Header { id: id @ MessageId::SecIdentityRegister, .. }, _)) => id,
+        _ => MessageId::SecDeviceAccountRegister,
     }
 }
 
@@ -135,13 +186,9 @@ enum IdentityProof<'a> {
 impl RegisterContext<'_> {
     fn register_device_account(
         &self,
-        header: Header,
-        reader: Reader<'_>,
+        device_keys: Credentials,
+        message: AccountMessage<'_>,
     ) -> Result<Vec<DirectoryChange>, SecurityError> {
-        let (device_keys, message) = match header.profile {
-            Profile::Modern => self.open_modern(reader)?,
-            Profile::Legacy => self.open_legacy(reader)?,
-        };
         let known_device = self.directory.device(self.device);
         let known_account = self.directory.account(self.account);
         let mut device = known_device.clone().unwrap_or_default();
@@ -168,10 +215,7 @@ impl RegisterContext<'_> {
     }
 
     /// Reads, verifies and opens message 12 and the account message in it.
-    fn open_modern<'t>(
-        &self,
-        reader: Reader<'t>,
-    ) -> Result<(Credentials, AccountMessage<'t>), SecurityError> {
+    fn open_modern<'t>(&self, reader: Reader<'t>) -> Result<Opened<'t>, SecurityError> {
         let (offered, message) = modern::read_device_register(reader)?;
         let (header, reader) = open_account_message(message, Profile::Modern)?;
         let message = if header.id == MessageId::SecAccountRegister {
@@ -183,14 +227,12 @@ impl RegisterContext<'_> {
         } else {
             AccountMessage::OnNewDevice(NewDevice::Modern(modern::NewDevice::read(reader)?))
         };
-        Ok((offered.open(self.keys, self.device.as_str())?, message))
+        let device_keys = offered.open(self.keys, self.device.as_str())?;
+        Ok(Opened::DeviceAccount { device_keys, message })
     }
 
     /// The same for the legacy profile.
-    fn open_legacy<'t>(
-        &self,
-        reader: Reader<'t>,
-    ) -> Result<(Credentials, AccountMessage<'t>), SecurityError> {
+    fn open_legacy<'t>(&self, reader: Reader<'t>) -> Result<Opened<'t>, SecurityError> {
         let (offered, message) = legacy::read_device_register(reader)?;
         let (header, reader) = open_account_message(message, Profile::Legacy)?;
         let message = if header.id == MessageId::SecAccountRegister {
@@ -199,7 +241,7 @@ impl RegisterContext<'_> {
         } else {
             AccountMessage::OnNewDevice(NewDevice::Legacy(legacy::Claim::read(header, reader)?))
         };
-        Ok((offered.open(self.keys)?, message))
+        Ok(Opened::DeviceAccount { device_keys: offered.open(self.keys)?, message })
     }
 
     fn register_account(

@@ -10,9 +10,11 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+mod attacks;
 mod handshakes;
 mod legacy_vectors;
 mod modern_vectors;
+mod primitives;
 mod registrations;
 
 const BOTH_PROFILES: [Profile; 2] = [Profile::Modern, Profile::Legacy];

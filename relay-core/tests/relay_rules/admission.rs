@@ -57,6 +57,22 @@ fn a_locked_out_device_is_rejected_wherever_it_stands_in_the_list() {
 }
 
 #[test]
+fn a_device_is_rejected_once_all_of_its_accounts_are_locked_out() {
+    let mut bench = Bench::new();
+    let account = bench.people.accounts[1].url.clone();
+    let first = bench.device(1);
+    assert_eq!(how_it_ended(&mut bench, first), None);
+    bench.people.directory.0.borrow_mut().accounts.get_mut(&account).unwrap().locked_out = true;
+    let second = bench.device(1);
+    assert_eq!(how_it_ended(&mut bench, second), Some(Ended::Refused(ConnectResponseId::ConnectRejected)));
+    let device = bench.people.devices[1].url.clone();
+    let other = bench.people.accounts[2].url.clone();
+    bench.people.directory.0.borrow_mut().devices.get_mut(&device).unwrap().accounts.push(other);
+    let third = bench.device(1);
+    assert_eq!(how_it_ended(&mut bench, third), None, "somebody on it is not locked out");
+}
+
+#[test]
 fn a_full_or_draining_relay_says_when_to_come_again() {
     for full in [true, false] {
         let mut bench = Bench::with(1, |config| config.max_connections = if full { 1 } else { 10 });

@@ -3,7 +3,7 @@
 use super::*;
 
 /// One side of the relay's knowledge, whichever layer it is.
-struct Known {
+pub(super) struct Known {
     layer: Layer,
     credentials: Option<Credentials>,
     with_account: bool,
@@ -11,15 +11,15 @@ struct Known {
 }
 
 impl Known {
-    fn new(layer: Layer, client: &ClientCredentials) -> Self {
+    pub(super) fn new(layer: Layer, client: &ClientCredentials) -> Self {
         Self { layer, credentials: Some(client.as_registered()), with_account: true, locked_out: false }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         url(self.layer)
     }
 
-    fn answer(&self, token: &[u8], seed: u64) -> HelloVerdict {
+    pub(super) fn answer(&self, token: &[u8], seed: u64) -> HelloVerdict {
         let entropy = &mut Seeded::new(seed);
         match self.layer {
             Layer::Device => {
@@ -49,7 +49,7 @@ fn url(layer: Layer) -> String {
     }
 }
 
-fn challenged(verdict: HelloVerdict) -> (Bytes, Challenge) {
+pub(super) fn challenged(verdict: HelloVerdict) -> (Bytes, Challenge) {
     match verdict {
         HelloVerdict::Challenged { token, challenge } => (token, challenge),
         other => panic!("no challenge but {other:?}"),
@@ -63,7 +63,7 @@ fn failed(verdict: HelloVerdict) -> (Bytes, SecurityError) {
     }
 }
 
-fn proof(answer: Result<HelloAnswer, SecurityError>) -> Bytes {
+pub(super) fn proof(answer: Result<HelloAnswer, SecurityError>) -> Bytes {
     match answer {
         Ok(HelloAnswer::Proof { token }) => token,
         other => panic!("no proof but {other:?}"),

@@ -4,13 +4,13 @@ use super::handshakes::{each_alteration, hostile};
 use super::*;
 
 /// A relay with a directory that registrations change.
-struct Relay {
+pub(super) struct Relay {
     records: Records,
     pre_authentication_required: bool,
 }
 
 /// A device and an account on it, with their keys.
-struct User {
+pub(super) struct User {
     device: DeviceUrl,
     device_keys: ClientCredentials,
     account: AccountUrl,
@@ -18,7 +18,7 @@ struct User {
 }
 
 impl User {
-    fn new(profile: Profile) -> Self {
+    pub(super) fn new(profile: Profile) -> Self {
         Self {
             device: device(),
             device_keys: credentials(profile, 10),
@@ -36,7 +36,7 @@ impl User {
         }
     }
 
-    fn registration(&self, pre_auth_token: &[u8]) -> Bytes {
+    pub(super) fn registration(&self, pre_auth_token: &[u8]) -> Bytes {
         let relay = relay_keys().public();
         let (device, account) = (&self.device_keys, &self.account_keys);
         let entropy = &mut Seeded::new(20);
@@ -51,17 +51,17 @@ impl User {
         register_account_on_new_device(&self.device, device, &self.account, account, relay, entropy).unwrap()
     }
 
-    fn identity(&self, identity: &IdentityUrl) -> Bytes {
+    pub(super) fn identity(&self, identity: &IdentityUrl) -> Bytes {
         register_identity(&self.account, &self.account_keys, identity, b"").unwrap()
     }
 }
 
 impl Relay {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { records: Records::default(), pre_authentication_required: false }
     }
 
-    fn with(user: &User) -> Self {
+    pub(super) fn with(user: &User) -> Self {
         let mut relay = Self::new();
         relay.accepts(user, &user.registration(b""));
         relay
@@ -103,7 +103,7 @@ impl Relay {
         }
     }
 
-    fn malformed(&self, user: &User, token: &[u8]) -> TokenError {
+    pub(super) fn malformed(&self, user: &User, token: &[u8]) -> TokenError {
         match self.judge(user, token) {
             RegisterVerdict::Malformed(SecurityError::Token(error)) => error,
             other => panic!("not malformed but {other:?}"),

@@ -1,0 +1,62 @@
+//! SECURITY.md promises a test for each threat: they are all there.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// What the table calls the files.
+const FILES: [(&str, &str); 11] = [
+    ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
+    ("registrations", "relay-core/src/security/tests/registrations.rs"),
+    ("attacks", "relay-core/src/security/tests/attacks.rs"),
+    ("core/strangers", "relay-core/tests/strangers.rs"),
+    ("core/admission", "relay-core/tests/relay_rules/admission.rs"),
+    ("core/deposit", "relay-core/tests/relay_rules/deposit.rs"),
+    ("relay/strangers", "shard/tests/strangers.rs"),
+    ("relay/tls", "shard/tests/tls.rs"),
+    ("relay/tokens", "shard/tests/tokens.rs"),
+    ("relay/init", "shard/src/init.rs"),
+    ("users", "storage/src/users.rs"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The file and name of each test in the last column of a row.
+fn tests(column: &str) -> Vec<(&str, &str)> {
+    let mut file = "";
+    let mut found = Vec::new();
+    // Outside the backticks stands the file, unless it is the same again; inside them the test.
+    for (index, part) in column.split('`').enumerate() {
+        let word = part.trim_matches([' ', ',', ';']);
+        match index % 2 {
+            0 if word.is_empty() => {}
+            0 => file = word,
+            _ => found.push((file, word)),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_security_md_names_exists() {
+    let table = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let sources: HashMap<_, _> = FILES
+        .iter()
+        .map(|&(name, path)| (name, std::fs::read_to_string(root().join(path)).unwrap()))
+        .collect();
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+    assert!(rows.len() >= 25, "the table was found");
+    for row in rows {
+        let columns: Vec<_> = row.trim_matches('|').split('|').collect();
+        let [_, _, shown_by] = columns[..] else { panic!("not three columns: {row}") };
+        let tests = tests(shown_by);
+        assert!(!tests.is_empty(), "no test: {row}");
+        for (file, test) in tests {
+            let source = sources.get(file).unwrap_or_else(|| panic!("which file is {file:?}? {row}"));
+            assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        }
+    }
+}
