@@ -79,13 +79,11 @@ impl Listener {
         self.certificate.is_some()
     }
 
-    /// Prepares a socket that was accepted here for use: its commands are not held back for more, and if the listener is for
-    /// TLS, TLS is put around it.
+    /// Puts TLS around a socket that was accepted here, if the listener is for TLS.
     ///
     /// # Errors
-    /// The connection is gone already, or in theory: the certificate, which was checked when it was read, cannot be shown.
-    pub fn prepare(&self, socket: Socket) -> io::Result<Socket> {
-        socket.stream.borrow().set_nodelay(true)?;
+    /// None in practice: the certificate was checked when it was read.
+    pub fn wrap(&self, socket: Socket) -> io::Result<Socket> {
         if let Some(certificate) = &self.certificate {
             let session = certificate.accept().map_err(io::Error::other)?;
             socket.tls.replace(Some(Tls { session, sending: false }));

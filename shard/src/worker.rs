@@ -315,11 +315,9 @@ impl Worker {
         if turned_away {
             return;
         }
-        match listener.prepare(socket) {
+        match listener.wrap(socket) {
             Ok(socket) => self.add_connection(socket, None),
-            Err(error) => {
-                tracing::debug!(shard = self.options.shard.0, %error, "a connection was gone at once")
-            }
+            Err(error) => tracing::error!(shard = self.options.shard.0, %error, "TLS cannot begin"),
         }
     }
 
