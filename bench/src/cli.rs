@@ -4,7 +4,9 @@ use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::holder::{self, Hold};
 use crate::report::Report;
-use crate::workload::{auth, brain, connections, crash, drain, durable, fanout, online, strangers};
+use crate::workload::{
+    auth, brain, connections, crash, drain, durable, fanout, mixed, online, soak, strangers,
+};
 use clap::{Parser, Subcommand};
 
 /// Measure a Furrow relay: what it does in a second, how long it takes, and what it uses.
@@ -58,6 +60,10 @@ enum Workload {
     Durable(durable::Durable),
     /// How fast do people who come online get the mail that waits for them, and is it all there?
     Drain(drain::Drain),
+    /// What does the relay do with messages of all lengths, some to many recipients, while people come and go?
+    Mixed(mixed::Mixed),
+    /// Does anything grow or slow down in the long run?
+    Soak(soak::Soak),
     /// How many devices a second prove who they are, and how many register, in each security profile?
     Auth(auth::Auth),
     /// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
@@ -77,6 +83,8 @@ impl Workload {
             Workload::Fanout(options) => fanout::run(options),
             Workload::Durable(options) => durable::run(options),
             Workload::Drain(options) => drain::run(options),
+            Workload::Mixed(options) => mixed::run(options),
+            Workload::Soak(options) => soak::run(options),
             Workload::Auth(options) => auth::run(options),
             Workload::Connections(options) => connections::run(options),
             Workload::Brain(options) => brain::run(options),

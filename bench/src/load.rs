@@ -256,7 +256,7 @@ impl<W: Wire> Driver<W> {
         parties: Vec<Party<W>>,
     ) -> Result<Self, LoadError> {
         let mut driver = Self {
-            payload: vec![0; load.pattern.length()],
+            payload: vec![0; load.pattern.longest()],
             load,
             ends: Vec::new(),
             groups: Vec::new(),
@@ -404,7 +404,7 @@ impl<W: Wire> Driver<W> {
         if room == 0 || !end.wire.may_send() || end.link.backlog() > MOST_BACKLOG {
             return;
         }
-        let affordable = 1 + (MOST_BACKLOG / self.load.pattern.length()) as u64;
+        let affordable = 1 + (MOST_BACKLOG / self.load.pattern.mean()) as u64;
         for _ in 0..room.min(affordable) {
             let prompt = (group.sent + 1).is_multiple_of(self.load.ask_every);
             put(&self.load, group, end, &mut self.payload, &mut self.tally, now, prompt);
@@ -552,7 +552,7 @@ fn put<W: Wire>(
     stamp: u64,
     prompt: bool,
 ) {
-    load.pattern.write(group.sender, group.sent, stamp, payload);
+    let payload = load.pattern.write(group.sender, group.sent, stamp, payload);
     end.wire.put(payload, prompt, &mut end.link.out);
     group.sent += 1;
     if load.acknowledged {

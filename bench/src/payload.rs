@@ -8,12 +8,19 @@ pub(crate) const HEAD_BYTES: usize = 16;
 /// How far into the table a body may begin.
 const SHIFTS: usize = 1024;
 
-/// The table that bodies are cut from.
+/// The table that bodies are cut from, and how long each is.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
     table: Arc<[u8]>,
     length: usize,
+    /// Lengths to choose from by a message's number; empty if all are alike.
+    lengths: Arc<[u32]>,
 }
+
+/// Lengths that a mixture has to choose from.
+const LENGTHS: usize = 4096;
+/// The shortest payload of a mixture, and the step between its lengths.
+const STEP: usize = 64;
 
 impl Pattern {
     /// For payloads of `length` bytes, at least [`HEAD_BYTES`].
@@ -28,24 +35,60 @@ impl Pattern {
                 (state >> 32) as u8
             })
             .collect();
-        Self { table, length }
+        Self { table, length, lengths: Arc::new([]) }
     }
 
-    /// Payload bytes of a message.
-    pub(crate) fn length(&self) -> usize {
+    /// For payloads whose lengths follow Zipf's law: 64 bytes are twice as frequent as 128, three times as 192, and so on up
+    /// to `longest`.
+    pub(crate) fn zipf(longest: usize) -> Self {
+        let ranks = (longest / STEP).max(1);
+        let weight: f64 = (1..=ranks).map(|rank| 1.0 / rank as f64).sum();
+        let mut lengths = Vec::with_capacity(LENGTHS);
+        let (mut rank, mut reached) = (1, 1.0 / weight);
+        for entry in 0..LENGTHS {
+            while rank < ranks && reached < (entry as f64 + 0.5) / LENGTHS as f64 {
+                rank += 1;
+                reached += 1.0 / (rank as f64 * weight);
+            }
+            lengths.push((rank * STEP) as u32);
+        }
+        Self { lengths: lengths.into(), ..Self::new(ranks * STEP) }
+    }
+
+    /// The most payload bytes of a message.
+    pub(crate) fn longest(&self) -> usize {
         self.length
+    }
+
+    /// Payload bytes of a message on average.
+    pub(crate) fn mean(&self) -> usize {
+        match self.lengths.len() {
+            0 => self.length,
+            count => self.lengths.iter().map(|&length| length as usize).sum::<usize>() / count,
+        }
+    }
+
+    fn length(&self, sender: u32, number: u64) -> usize {
+        if self.lengths.is_empty() {
+            return self.length;
+        }
+        let place = (number ^ u64::from(sender) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        self.lengths[place as usize % self.lengths.len()] as usize
     }
 
     fn body(&self, sender: u32, number: u64) -> &[u8] {
         let shift = (number.wrapping_mul(7).wrapping_add(u64::from(sender) * 131)) as usize % SHIFTS;
-        &self.table[shift..shift + self.length - HEAD_BYTES]
+        &self.table[shift..shift + self.length(sender, number) - HEAD_BYTES]
     }
 
-    /// Writes a whole payload into `buffer`, which is as long as a payload.
-    pub(crate) fn write(&self, sender: u32, number: u64, stamp: u64, buffer: &mut [u8]) {
-        buffer[..8].copy_from_slice(&number.to_le_bytes());
-        buffer[8..HEAD_BYTES].copy_from_slice(&stamp.to_le_bytes());
-        buffer[HEAD_BYTES..].copy_from_slice(self.body(sender, number));
+    /// Writes a whole payload into `buffer`, which has room for the longest one, and gives it back.
+    pub(crate) fn write<'a>(&self, sender: u32, number: u64, stamp: u64, buffer: &'a mut [u8]) -> &'a [u8] {
+        let body = self.body(sender, number);
+        let payload = &mut buffer[..HEAD_BYTES + body.len()];
+        payload[..8].copy_from_slice(&number.to_le_bytes());
+        payload[8..HEAD_BYTES].copy_from_slice(&stamp.to_le_bytes());
+        payload[HEAD_BYTES..].copy_from_slice(body);
+        payload
     }
 }
 
@@ -117,7 +160,7 @@ impl Reading {
     /// # Errors
     /// [`Damage::Bytes`] if it is not what was sent.
     pub(crate) fn end(&mut self) -> Result<(u64, u64), Damage> {
-        if self.sound && self.offset == self.pattern.length {
+        if self.sound && self.offset == self.pattern.length(self.sender, self.number()) {
             Ok((self.number(), self.stamp()))
         } else {
             Err(Damage::Bytes(self.number()))
@@ -130,7 +173,7 @@ mod tests {
     use super::*;
 
     fn payload(pattern: &Pattern) -> Vec<u8> {
-        let mut payload = vec![0; pattern.length()];
+        let mut payload = vec![0; pattern.longest()];
         pattern.write(3, 41, 99, &mut payload);
         payload
     }
@@ -166,5 +209,24 @@ mod tests {
         assert_eq!(read(&whole[..99], 3), Err(Damage::Bytes(41)));
         assert_eq!(read(&[&whole[..], &[0]].concat(), 3), Err(Damage::Bytes(41)));
         assert_eq!(read(&whole, 4), Err(Damage::Bytes(41)), "another sender's message");
+    }
+
+    #[test]
+    fn the_lengths_of_a_mixture_follow_zipfs_law_and_are_checked() {
+        let pattern = Pattern::zipf(64 * 1024);
+        let mut buffer = vec![0; pattern.longest()];
+        let mut of_length = std::collections::BTreeMap::<usize, u32>::new();
+        for number in 0..20_000 {
+            let payload = pattern.write(3, number, 99, &mut buffer);
+            *of_length.entry(payload.len()).or_default() += 1;
+            let mut reading = Reading::new(pattern.clone(), 3);
+            reading.begin();
+            reading.piece(payload);
+            assert_eq!(reading.end(), Ok((number, 99)));
+        }
+        let ratio = f64::from(of_length[&64]) / f64::from(of_length[&128]);
+        assert!((1.6..2.5).contains(&ratio), "{ratio}");
+        assert!(*of_length.keys().last().unwrap() > 60_000, "long ones come too");
+        assert_eq!(Pattern::zipf(64 * 1024).mean() / 1000, 8);
     }
 }

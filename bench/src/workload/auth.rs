@@ -17,6 +17,7 @@ use crate::wire::{Deaf, Wire};
 use relay_core::directory::Profile;
 use relay_core::security::ClientCredentials;
 use serde::Serialize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ fn one_profile(options: &Auth, profile: Profile) -> Result<Outcome, Failure> {
     let keys = Arc::new(make_keys(profile));
     let relay = RelayProcess::start(&options.relay, USERS, keys.clone())?;
     let round = Duration::from_secs_f64(options.timing.seconds);
-    let mut slots = Slots::new(&relay, options.concurrent)?;
+    let mut slots = Slots::new(&relay, 0..USERS, options.concurrent)?;
     slots.run(Duration::from_secs_f64(options.timing.warm_up))?;
     let mut rates = Vec::new();
     let mut tally = Tally::default();
@@ -105,27 +106,34 @@ fn one_profile(options: &Auth, profile: Profile) -> Result<Outcome, Failure> {
 }
 
 /// Handshakes under way; when one is over, the next one takes its place.
-struct Slots<'a> {
+pub(crate) struct Slots<'a> {
     relay: &'a RelayProcess,
+    users: Range<u32>,
     keys: Arc<ClientCredentials>,
     epoll: Epoll,
     slots: Vec<(Link, SstpWire, u64)>,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
     next_user: u32,
-    tally: Tally,
+    /// What was done, with the time from connecting to attached.
+    pub(crate) tally: Tally,
 }
 
 impl<'a> Slots<'a> {
-    fn new(relay: &'a RelayProcess, count: u32) -> Result<Self, LoadError> {
+    /// Begins `count` handshakes. The users of these numbers take turns.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub(crate) fn new(relay: &'a RelayProcess, users: Range<u32>, count: u32) -> Result<Self, LoadError> {
         let mut slots = Self {
             relay,
+            next_user: users.start,
+            users,
             keys: relay.keys().clone(),
             epoll: Epoll::new()?,
             slots: Vec::new(),
             ready: Vec::new(),
             scratch: Vec::new(),
-            next_user: 0,
             tally: Tally::default(),
         };
         for token in 0..count.max(1) as usize {
@@ -140,12 +148,13 @@ impl<'a> Slots<'a> {
         let mut link = Link::connect(self.relay.address())?;
         link.reset_on_close()?;
         let role = Role {
-            user: User::new(self.next_user % USERS),
+            user: User::new(self.next_user),
             keys: self.keys.clone(),
             collects: true,
             recipients: Recipients::Nobody,
         };
-        self.next_user = self.next_user.wrapping_add(1);
+        self.next_user =
+            if self.next_user + 1 < self.users.end { self.next_user + 1 } else { self.users.start };
         let mut wire = SstpWire::new(role);
         self.epoll.add(&link, token)?;
         wire.greet(&mut link.out);
@@ -153,7 +162,11 @@ impl<'a> Slots<'a> {
         Ok((link, wire, began))
     }
 
-    fn run(&mut self, time: Duration) -> Result<(), LoadError> {
+    /// Goes on for so long.
+    ///
+    /// # Errors
+    /// [`LoadError`]; also if anybody is refused.
+    pub(crate) fn run(&mut self, time: Duration) -> Result<(), LoadError> {
         let end = clock::now() + clock::nanoseconds(time);
         while clock::now() < end {
             self.epoll.wait(Duration::from_millis(20), &mut self.ready)?;

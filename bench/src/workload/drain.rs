@@ -112,7 +112,7 @@ fn collect(
         thousands(count as f64),
         thousands(total as f64),
         thousands(per_second),
-        per_second * pattern.length() as f64 / 1e6,
+        per_second * pattern.mean() as f64 / 1e6,
         (used.cpu() - before.cpu()) * 1e6 / total.max(1) as f64,
         used.resident as f64 / (1 << 20) as f64,
     ));

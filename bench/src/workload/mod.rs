@@ -7,6 +7,8 @@ pub(crate) mod crash;
 pub(crate) mod drain;
 pub(crate) mod durable;
 pub(crate) mod fanout;
+pub(crate) mod mixed;
 pub(crate) mod online;
+pub(crate) mod soak;
 pub(crate) mod strangers;
 pub(crate) mod traffic;
