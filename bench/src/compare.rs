@@ -2,7 +2,7 @@
 //! happens to all of them.
 
 use crate::failure::Failure;
-use crate::floor::{self, Echo, EchoWire};
+use crate::floor::{self, Driver, Echo, EchoWire};
 use crate::load::{Done, Load, Party};
 use crate::measure::{Round, Timing, measure};
 use crate::payload::Pattern;
@@ -29,6 +29,7 @@ const ASK_EVERY: u64 = 64;
 
 /// Options of `compare`.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Compare {
     /// Short rounds, and two of them
     #[arg(long)]
@@ -82,7 +83,7 @@ enum System {
     JetStream,
     Redis,
     Mosquitto { qos: u8 },
-    Echo,
+    Echo(Driver),
 }
 
 impl System {
@@ -90,9 +91,14 @@ impl System {
     fn at(kind: Kind) -> &'static [System] {
         use System as S;
         match kind {
-            Kind::Online => {
-                &[S::Furrow, S::NatsCore, S::Mosquitto { qos: 0 }, S::Mosquitto { qos: 1 }, S::Echo]
-            }
+            Kind::Online => &[
+                S::Furrow,
+                S::NatsCore,
+                S::Mosquitto { qos: 0 },
+                S::Mosquitto { qos: 1 },
+                S::Echo(Driver::Epoll),
+                S::Echo(Driver::Ring),
+            ],
             Kind::Fanout => &[S::Furrow, S::NatsCore, S::Mosquitto { qos: 0 }],
             Kind::Durable => &[S::Furrow, S::JetStream, S::Redis],
         }
@@ -106,7 +112,8 @@ impl System {
             System::Redis => "Redis streams (fsync always)",
             System::Mosquitto { qos: 0 } => "Mosquitto QoS 0 (no acknowledgement)",
             System::Mosquitto { .. } => "Mosquitto QoS 1",
-            System::Echo => "floor: bare epoll echo, one core",
+            System::Echo(Driver::Epoll) => "floor: bare epoll echo, one core",
+            System::Echo(Driver::Ring) => "floor: bare io_uring echo (glommio), one core",
         }
     }
 
@@ -116,7 +123,7 @@ impl System {
             System::NatsCore | System::JetStream => nats::version(),
             System::Redis => redis::version(),
             System::Mosquitto { .. } => mosquitto::version(),
-            System::Echo => "a thread of this process".into(),
+            System::Echo(_) => "a thread of this process".into(),
         }
     }
 
@@ -138,7 +145,7 @@ impl System {
             System::JetStream => nats::configuration(true),
             System::Redis => redis::configuration(),
             System::Mosquitto { .. } => mosquitto::configuration(),
-            System::Echo => "sends back what it receives; no protocol, no second hop".into(),
+            System::Echo(_) => "sends back what it receives; no protocol, no second hop".into(),
         }
     }
 
@@ -192,7 +199,7 @@ pub(crate) fn run(options: &Compare, json: bool) -> Result<(), Failure> {
     for workload in WORKLOADS.iter().filter(wanted) {
         lines.extend(contest(options, *workload, &timing, rounds, &keys)?);
     }
-    lines.extend(disk_lines(options, timing.seconds)?);
+    lines.extend(floor_lines(options, timing.seconds)?);
     if json {
         println!("{}", serde_json::to_string(&lines).expect("numbers and texts have a JSON form"));
     } else {
@@ -218,7 +225,8 @@ fn introduce(options: &Compare, timing: &Timing, rounds: usize) {
         System::JetStream,
         System::Redis,
         System::Mosquitto { qos: 0 },
-        System::Echo,
+        System::Echo(Driver::Epoll),
+        System::Echo(Driver::Ring),
     ] {
         println!("* {}: {}; {}", system.name(), system.version(), system.configuration(options));
     }
@@ -264,7 +272,7 @@ fn table(workload: Workload, summaries: Vec<(System, Result<Summary, String>)>) 
             p99_us: summary.map(|it| it.latency.p99_us),
             ratio_to_furrow: summary.zip(furrow).map(|(it, furrow)| it.per_second / furrow),
             range: summary.map(|it| it.range),
-            server_cpu: summary.map(|it| it.server_cpu).filter(|_| system != System::Echo),
+            server_cpu: summary.map(|it| it.server_cpu).filter(|_| !matches!(system, System::Echo(_))),
             note: result.err().unwrap_or_default(),
         }
     };
@@ -332,8 +340,8 @@ fn bout(
             );
             measure(peer.address, peer.id(), &load, parties, timing)?
         }
-        System::Echo => {
-            let echo = Echo::start().map_err(Failure::system("echo"))?;
+        System::Echo(driver) => {
+            let echo = Echo::start(driver).map_err(Failure::system("echo"))?;
             let wire = |_| EchoWire::new(workload.payload);
             let parties = parties(senders, 0, wire, |_, _| EchoWire::new(workload.payload));
             measure(echo.address, std::process::id(), &load, parties, timing)?
@@ -356,10 +364,13 @@ fn parties<W>(
     (0..senders).map(party).collect()
 }
 
-fn disk_lines(options: &Compare, seconds: f64) -> Result<Vec<Line>, Failure> {
-    let disk = floor::disk(&options.relay.dir, Duration::from_secs_f64(seconds))?;
-    let line = |system: &str, per_second: f64, latency: Option<crate::tally::Latency>| Line {
-        workload: "disk, 4 KiB blocks".into(),
+/// What the machine's disk and loopback do at their best.
+fn floor_lines(options: &Compare, seconds: f64) -> Result<Vec<Line>, Failure> {
+    let time = Duration::from_secs_f64(seconds);
+    let disk = floor::disk(&options.relay.dir, time)?;
+    let loopback = floor::loopback(time).map_err(Failure::system("measuring the loopback"))?;
+    let line = |workload: &str, system: &str, per_second: f64, latency: Option<crate::tally::Latency>| Line {
+        workload: workload.into(),
         system: format!("floor: {system}"),
         per_second: Some(per_second),
         p50_us: latency.map(|latency| latency.p50_us),
@@ -369,14 +380,22 @@ fn disk_lines(options: &Compare, seconds: f64) -> Result<Vec<Line>, Failure> {
         server_cpu: None,
         note: String::new(),
     };
+    let blocks = "disk, 4 KiB blocks";
     Ok(vec![
-        line("direct write and fdatasync, one block at a time", disk.syncs_per_second, Some(disk.sync)),
-        line("the same, 16 blocks at a time", disk.committed_bytes_per_second / 4096.0, None),
         line(
+            blocks,
+            "direct write and fdatasync, one block at a time",
+            disk.syncs_per_second,
+            Some(disk.sync),
+        ),
+        line(blocks, "the same, 16 blocks at a time", disk.committed_bytes_per_second / 4096.0, None),
+        line(
+            blocks,
             "direct sequential write, 256 blocks at a time",
             disk.sequential_bytes_per_second / 4096.0,
             None,
         ),
+        line("loopback, MiB", "one TCP connection, writes of 1 MiB", loopback / 1_048_576.0, None),
     ])
 }
 

@@ -4,16 +4,18 @@ use crate::children;
 use crate::clock;
 use crate::failure::Failure;
 use crate::link::{Epoll, Link, Ready};
+use crate::ring_echo;
 use crate::tally::{Latency, Tally};
 use crate::wire::{Wire, WireError, Witness};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,7 +28,16 @@ const CHUNK: usize = 1 << 20;
 /// How large the disk test's file is; it is written again from its beginning.
 const FILE_BYTES: u64 = 256 << 20;
 
-/// A thread that sends back whatever it receives, with epoll and nothing else.
+/// By what an [`Echo`] is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// epoll and nothing else.
+    Epoll,
+    /// io_uring through glommio's streams, which is what the relay's transport stands on.
+    Ring,
+}
+
+/// A thread that sends back whatever it receives.
 #[derive(Debug)]
 pub(crate) struct Echo {
     /// Where it listens.
@@ -40,14 +51,28 @@ impl Echo {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+    pub(crate) fn start(driver: Driver) -> io::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
         let seen = over.clone();
-        let thread = std::thread::Builder::new().name("echo".into()).spawn(move || echo(&listener, &seen))?;
-        Ok(Self { address, over, thread: Some(thread) })
+        let (told, address) = mpsc::channel();
+        let serve = move || match driver {
+            Driver::Epoll => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                listener.set_nonblocking(true)?;
+                // Whoever waits for the address is there.
+                let _ = told.send(listener.local_addr()?);
+                echo(&listener, &seen)
+            }
+            Driver::Ring => ring_echo::serve(&told, &seen),
+        };
+        let thread = std::thread::Builder::new().name("echo".into()).spawn(serve)?;
+        match address.recv() {
+            Ok(address) => Ok(Self { address, over, thread: Some(thread) }),
+            Err(_) => match thread.join() {
+                Ok(result) => Err(result.err().unwrap_or_else(|| io::ErrorKind::Other.into())),
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        }
     }
 }
 
@@ -59,6 +84,31 @@ impl Drop for Echo {
             let _ = thread.join();
         }
     }
+}
+
+/// Bytes a second through one loopback connection, in writes of 1 MiB, for `time`: what the kernel's copies cost at their best.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn loopback(time: Duration) -> io::Result<f64> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut sender = TcpStream::connect(listener.local_addr()?)?;
+    let (mut receiver, _) = listener.accept()?;
+    let reader = std::thread::spawn(move || {
+        let mut buffer = vec![0; CHUNK];
+        while receiver.read(&mut buffer)? > 0 {}
+        io::Result::Ok(())
+    });
+    let chunk = vec![7; CHUNK];
+    let start = clock::now();
+    let mut sent = 0u64;
+    while clock::now() - start < clock::nanoseconds(time) {
+        sender.write_all(&chunk)?;
+        sent += CHUNK as u64;
+    }
+    drop(sender);
+    reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    Ok(sent as f64 * 1e9 / (clock::now() - start) as f64)
 }
 
 fn echo(listener: &TcpListener, over: &AtomicBool) -> io::Result<()> {

@@ -21,6 +21,7 @@ mod proc_stat;
 mod registrar;
 mod relay_process;
 mod report;
+mod ring_echo;
 mod siege;
 mod sstp_wire;
 mod tally;
