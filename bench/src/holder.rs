@@ -20,10 +20,12 @@ use std::time::Duration;
 
 /// Connections from one address: far below the number of ephemeral ports, which are slow to find when they run out.
 pub(crate) const PER_ADDRESS: u32 = 5_000;
+/// Addresses from which holders connect.
+pub(crate) const SOURCES: u32 = 65_000;
 /// Handshakes under way at the same time.
-const CONCURRENT: usize = 64;
+const CONCURRENT: usize = 16;
 /// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A Noop goes out on every connection once in this time, below the relay's 45 s and 135 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(40);
 
@@ -76,7 +78,13 @@ pub(crate) fn connect_from(address: SocketAddr, source: Ipv4Addr) -> io::Result<
 }
 
 struct Holder {
-    links: Vec<(Link, SstpWire)>,
+    /// `None` for those that were closed before they had authenticated.
+    links: Vec<Option<(Link, SstpWire)>>,
+    /// The connection whose keep-alive is next, and when one was last sent.
+    next: usize,
+    last_noop: u64,
+    /// Connections that were closed before they had authenticated.
+    refused: u32,
     epoll: Epoll,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
@@ -96,22 +104,28 @@ impl Holder {
         self.epoll.add(&link, token)?;
         wire.greet(&mut link.out);
         link.flush(&self.epoll, token)?;
-        self.links.push((link, wire));
+        self.links.push(Some((link, wire)));
         Ok(())
     }
 
-    /// Takes in what has come; gives the number of handshakes that ended.
+    /// Takes in what has come; gives the number of handshakes that ended, those that were refused among them.
     fn turn(&mut self, patience: Duration) -> Result<usize, LoadError> {
         self.epoll.wait(patience, &mut self.ready)?;
         let mut ended = 0;
         for event in std::mem::take(&mut self.ready) {
-            let (link, wire) = &mut self.links[event.token];
+            let Some((link, wire)) = &mut self.links[event.token] else { continue };
             let was_ready = wire.is_ready();
             let open = link.receive(&mut self.scratch, |input, out| {
                 wire.take(input, out, &mut Deaf).map_err(|error| LoadError::Wire { end: event.token, error })
             })?;
-            if !open {
+            if !open && was_ready {
                 return Err(LoadError::Closed(event.token));
+            }
+            if !open {
+                self.links[event.token] = None;
+                self.refused += 1;
+                ended += 1;
+                continue;
             }
             if event.writable {
                 link.unblock(&self.epoll, event.token)?;
@@ -133,11 +147,18 @@ impl Holder {
         let mut next = options.first;
         let end = options.first + options.count;
         while next < end || under_way > 0 {
+            if self.refused > 0 {
+                return Err(LoadError::TooSlow(
+                    "the relay closed a connection before it had authenticated".into(),
+                ));
+            }
             while next < end && under_way < CONCURRENT {
                 self.open(options, keys, next)?;
                 next += 1;
                 under_way += 1;
             }
+            // Those that came first wait for the last ones, and must not be dropped as idle meanwhile.
+            self.keep_alive()?;
             let ended = self.turn(Duration::from_millis(50))?;
             under_way -= ended;
             if ended > 0 {
@@ -150,22 +171,34 @@ impl Holder {
     }
 
     fn authenticated(&self) -> u32 {
-        self.links.iter().filter(|(_, wire)| wire.is_ready()).count() as u32
+        self.links.iter().flatten().filter(|(_, wire)| wire.is_ready()).count() as u32
     }
 
-    /// Sends a Noop on every connection in turn, and reads those that come, until `over`.
-    fn hold(&mut self, over: &AtomicBool) -> Result<(), LoadError> {
-        let step = clock::nanoseconds(KEEP_ALIVE) / self.links.len().max(1) as u64;
-        let (mut next, mut due) = (0, clock::now() + step);
-        while !over.load(Ordering::SeqCst) {
-            while due <= clock::now() && !self.links.is_empty() {
-                let (link, _) = &mut self.links[next];
+    /// Sends a Noop on so many connections, in turn, as the time since the last one asks for.
+    fn keep_alive(&mut self) -> Result<(), LoadError> {
+        let now = clock::now();
+        let passed = u128::from(now - self.last_noop) * self.links.len() as u128;
+        let due = passed / u128::from(clock::nanoseconds(KEEP_ALIVE));
+        if due == 0 {
+            return Ok(());
+        }
+        self.last_noop = now;
+        for _ in 0..due.min(self.links.len() as u128) {
+            self.next = (self.next + 1) % self.links.len();
+            let Some((link, wire)) = &mut self.links[self.next] else { continue };
+            if wire.is_ready() {
                 encode(&Command::Noop { message_count: 0 }, &mut link.out);
-                link.flush(&self.epoll, next)?;
+                link.flush(&self.epoll, self.next)?;
                 link.shrink();
-                next = (next + 1) % self.links.len();
-                due += step;
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps every connection alive, and reads what comes, until `over`.
+    fn hold(&mut self, over: &AtomicBool) -> Result<(), LoadError> {
+        while !over.load(Ordering::SeqCst) {
+            self.keep_alive()?;
             self.turn(Duration::from_millis(20))?;
         }
         Ok(())
@@ -180,8 +213,16 @@ pub(crate) fn run(options: &Hold) -> Result<(), Failure> {
     let keys = std::fs::read(&options.keys).map_err(Failure::system("keys"))?;
     let keys = ClientCredentials::decode(&keys).map_err(|error| Failure::Wrong(error.to_string()))?;
     let epoll = Epoll::new().map_err(LoadError::from)?;
-    let mut holder = Holder { links: Vec::new(), epoll, ready: Vec::new(), scratch: Vec::new() };
     let start = clock::now();
+    let mut holder = Holder {
+        links: Vec::new(),
+        next: 0,
+        last_noop: start,
+        refused: 0,
+        epoll,
+        ready: Vec::new(),
+        scratch: Vec::new(),
+    };
     let filled = holder.fill(options, &Arc::new(keys));
     let held = Held {
         connections: holder.authenticated(),

@@ -14,7 +14,7 @@ pub enum Letter {
     /// A connection whose home is the receiving shard, with what was received on it.
     HandOff {
         /// The socket.
-        socket: OwnedFd,
+        socket: Passed,
         /// Its TLS, if it has one.
         tls: Option<TlsSession>,
         /// What was received.
@@ -31,4 +31,13 @@ pub enum Letter {
     },
     /// Shut down.
     Stop,
+}
+
+/// How a socket comes with its letter.
+#[derive(Debug)]
+pub enum Passed {
+    /// As a descriptor of the table that the shards share.
+    Open(OwnedFd),
+    /// By itself, through the receiver's hatch, with this token (`descriptors`).
+    ThroughHatch(u64),
 }

@@ -6,15 +6,21 @@
 //! * [`tls`]: TLS around a connection, and the certificate.
 //! * [`users`]: what an operator does to the users of a stopped relay.
 //! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
+//! * [`descriptors`]: a descriptor table for each shard, and how sockets and wake-ups pass between tables.
+//! * [`placement`]: which processor each shard runs on.
+//! * [`homes`]: stored mail follows its accounts when the number of shards has changed.
 //! * [`side`]: the side thread, for what shards must not wait for.
 //!
 //! Nothing here decides who gets which message; that is relay-core's.
 #![deny(unsafe_code)]
 
 pub mod demo;
+pub mod descriptors;
+pub mod homes;
 pub mod init;
 pub mod letter;
 pub mod mesh;
+pub mod placement;
 pub mod server;
 pub mod side;
 pub mod tls;

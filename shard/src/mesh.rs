@@ -3,6 +3,7 @@
 //! A shard that finds nothing to do goes to sleep; who pushes into one of its queues wakes it, but only then. A queue that is
 //! full keeps its items with the sender, who is woken when there is room again. Nothing is dropped.
 
+use crate::descriptors::Lines;
 use atomic_waker::AtomicWaker;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -27,6 +28,8 @@ pub struct Mesh<L> {
     /// `queues[to][from]`, the side thread last.
     queues: Vec<Vec<Queue<L>>>,
     bells: Vec<CachePadded<Bell>>,
+    /// The way to wake shards that have descriptor tables of their own, which is not by a waker.
+    lines: Option<Lines>,
 }
 
 #[derive(Debug)]
@@ -46,18 +49,23 @@ struct Bell {
 }
 
 impl Bell {
-    fn ring(&self) {
+    /// Whether its shard sleeps and is for the caller to wake.
+    fn is_to_ring(&self) -> bool {
         // Pairs with the fence in `poll_letters`: either the sleeper sees the letter, or we see that it sleeps.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
-        }
+        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel)
     }
 }
 
 impl<L> Mesh<L> {
     /// Queues for so many shards, each holding up to `capacity` letters; those from the side thread at least 256.
     pub fn new(shards: u16, capacity: usize) -> Arc<Self> {
+        Self::with_lines(shards, capacity, None)
+    }
+
+    /// As [`Mesh::new`]; with lines, shards are woken over them: each has to poll [`Mesh::poll_letters`] again when its bell has
+    /// rung.
+    pub fn with_lines(shards: u16, capacity: usize, lines: Option<Lines>) -> Arc<Self> {
         let queue = |from| Queue {
             letters: ArrayQueue::new(if from == shards { capacity.max(256) } else { capacity }),
             held_back: CachePadded::new(AtomicBool::new(false)),
@@ -67,12 +75,18 @@ impl<L> Mesh<L> {
             shards,
             queues: (0..shards).map(|_| (0..=shards).map(queue).collect()).collect(),
             bells: (0..shards).map(|_| CachePadded::new(Bell::default())).collect(),
+            lines,
         })
     }
 
     /// How many shards there are.
     pub fn shards(&self) -> u16 {
         self.shards
+    }
+
+    /// The lines between shards with descriptor tables of their own.
+    pub fn lines(&self) -> Option<&Lines> {
+        self.lines.as_ref()
     }
 
     fn queue(&self, from: Sender, to: ShardId) -> &Queue<L> {
@@ -98,7 +112,13 @@ impl<L> Mesh<L> {
 
     /// Wakes a shard if it sleeps.
     pub fn ring(&self, to: ShardId) {
-        self.bells[usize::from(to.0)].ring();
+        let bell = &self.bells[usize::from(to.0)];
+        if bell.is_to_ring() {
+            match &self.lines {
+                Some(lines) => lines.ring(to),
+                None => bell.waker.wake(),
+            }
+        }
     }
 
     /// Takes up to `most` letters that reached `to` from `from`, and wakes a sender that held some back.
@@ -128,7 +148,10 @@ impl<L> Mesh<L> {
             *slept = false;
             return Poll::Ready(());
         }
-        bell.waker.register(context.waker());
+        if self.lines.is_none() {
+            // A waker must not leave the table of its shard: it knows the shard's eventfd by number.
+            bell.waker.register(context.waker());
+        }
         bell.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.queues[usize::from(shard.0)].iter().any(|queue| !queue.letters.is_empty()) {

@@ -1,12 +1,15 @@
 //! The whole relay: the user database, the side thread and one worker thread for each shard, from start to stop.
 
+use crate::descriptors::{self, Ear, Lines};
+use crate::homes;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
+use crate::placement::{PlacementError, place};
 use crate::side::{Judge, Side};
 use crate::tls::{Certificate, CertificateError};
 use crate::worker::{Worker, WorkerOptions};
 use client::Clock;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::relay::{RelayConfig, ShardId};
 use relay_core::security::{KeyFileError, RelayKeys};
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
@@ -15,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use storage::{StorageError, UserDatabase};
 use tuning::{Config, Deposit, Registration};
 use zeroize::Zeroizing;
@@ -61,6 +65,9 @@ pub enum ServerError {
     /// The user database or a log.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// No processors for the shards.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// A thread, ring or socket.
     #[error("{what}: {error}")]
     System {
@@ -77,7 +84,7 @@ pub enum ServerError {
 /// A relay that serves.
 pub struct Server {
     mesh: Arc<Mesh<Letter>>,
-    shards: Vec<ExecutorJoinHandle<Result<(), ServerError>>>,
+    shards: Vec<JoinHandle<Result<(), ServerError>>>,
     side: Side,
     certificate: Option<Certificate>,
 }
@@ -93,10 +100,14 @@ impl Server {
         let data = &config.relay.data_dir;
         make_directory(data)?;
         let users = UserDatabase::open(data.join("users"))?;
-        let cores = cores(config);
+        let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
         let relay = Arc::new(relay_config(config, shards));
-        let mesh = Mesh::new(shards, config.limits.mesh_queue_items);
+        homes::settle(data, shards, config.storage.segment_bytes)?;
+        // Before any shard's table parts from this one.
+        let lines =
+            config.shards.own_descriptors.then(|| Lines::open(shards)).transpose().map_err(lines_failed)?;
+        let mesh = Mesh::with_lines(shards, config.limits.mesh_queue_items, lines);
         let judge = Judge {
             users: users.clone(),
             keys: Arc::new(keys),
@@ -113,7 +124,7 @@ impl Server {
             let options = WorkerOptions {
                 shard: ShardId(index),
                 relay: relay.clone(),
-                log_directory: data.join(format!("shard-{index:04}")),
+                log_directory: storage::log_directory(data, index),
                 segment_bytes: config.storage.segment_bytes,
                 batch_bytes: config.storage.batch_bytes,
                 commit_delay: config.storage.commit_delay,
@@ -185,19 +196,33 @@ impl Server {
     }
 }
 
+fn lines_failed(error: io::Error) -> ServerError {
+    ServerError::System { what: "lines between shards".into(), error: error.to_string() }
+}
+
 fn spawn_shard(
     core: Option<usize>,
     options: WorkerOptions,
     report: mpsc::Sender<()>,
     gate: mpsc::Receiver<()>,
-) -> Result<ExecutorJoinHandle<Result<(), ServerError>>, ServerError> {
+) -> Result<JoinHandle<Result<(), ServerError>>, ServerError> {
     let name = format!("shard-{}", options.shard.0);
-    let what = name.clone();
+    let failed = {
+        let name = name.clone();
+        move |error: String| ServerError::System { what: name.clone(), error }
+    };
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-    LocalExecutorBuilder::new(placement)
-        .name(&name)
-        .spawn(move || run_shard(options, report, gate))
-        .map_err(|error| ServerError::System { what, error: error.to_string() })
+    let thread_failed = failed.clone();
+    let run = move || {
+        if options.mesh.lines().is_some() {
+            // Before the ring is there, which is to be in the shard's own table.
+            descriptors::own_table().map_err(|error| failed(error.to_string()))?;
+        }
+        let executor = LocalExecutorBuilder::new(placement).make();
+        executor.map_err(|error| failed(error.to_string()))?.run(run_shard(options, report, gate))
+    };
+    let thread = std::thread::Builder::new().name(name).spawn(run);
+    thread.map_err(|error| thread_failed(error.to_string()))
 }
 
 /// Restores, listens and serves; says so after the first two, and goes on when the gate opens. A gate that is gone means that
@@ -207,6 +232,8 @@ async fn run_shard(
     report: mpsc::Sender<()>,
     gate: mpsc::Receiver<()>,
 ) -> Result<(), ServerError> {
+    let mesh = options.mesh.clone();
+    let ear = mesh.lines().map(|lines| Ear::of(lines, options.shard)).transpose().map_err(lines_failed)?;
     let worker = Worker::open(options).await?;
     // Nothing else runs on this executor yet, so its thread may block.
     if report.send(()).is_err() || gate.recv().is_err() {
@@ -220,19 +247,8 @@ async fn run_shard(
         return Ok(());
     }
     drop(report);
-    worker.serve(listeners).await;
+    worker.serve(listeners, ear).await;
     Ok(())
-}
-
-/// The core of each shard; `None` if shards are not bound.
-fn cores(config: &Config) -> Vec<Option<usize>> {
-    let usable = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let cores = match (config.shards.cores.as_slice(), config.shards.count) {
-        ([], 0) => (0..usable).collect(),
-        ([], count) => (0..count).map(|shard| shard % usable).collect(),
-        (listed, _) => listed.to_vec(),
-    };
-    cores.into_iter().map(|core| config.shards.pin.then_some(core)).collect()
 }
 
 fn read_certificate(config: &Config) -> Result<Option<Certificate>, ServerError> {

@@ -3,7 +3,8 @@
 //! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs (`Worker::flush`): however
 //! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
 
-use crate::letter::Letter;
+use crate::descriptors::{Ear, Handover, Parcel};
+use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
 use crate::side::SideDoor;
 use crate::tls::Certificate;
@@ -39,6 +40,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// This way it takes a quarter of a processor, and up to about 6000 connections a second come in.
 const ACCEPTS_A_TURN: u32 = 8;
 const ACCEPT_REST: Duration = Duration::from_millis(1);
+/// How long a connection waits before it is handed over again to a home that had no room for it, and how many may wait so.
+const HAND_OVER_AGAIN: Duration = Duration::from_millis(1);
+const MOST_WAITING: usize = 1024;
 /// How often the log is asked whether its segments want looking after.
 const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 
@@ -91,6 +95,9 @@ pub struct Worker {
     touched: RefCell<Vec<ConnectionId>>,
     /// Connections that are read to their end.
     lingering: Cell<usize>,
+    handover: Handover,
+    /// Connections that wait for room at their home.
+    waiting: Cell<usize>,
     stopping: Cell<bool>,
     stopped: Signal,
 }
@@ -194,6 +201,8 @@ impl Worker {
         }
         tracing::info!(shard = options.shard.0, messages, segments = replay.report.segments, "mail restored");
         Ok(Rc::new(Self {
+            handover: Handover::new(options.shard),
+            waiting: Cell::new(0),
             options,
             relay: RefCell::new(relay),
             log,
@@ -226,14 +235,14 @@ impl Worker {
     }
 
     /// Serves until [`Letter::Stop`] comes, and shuts down: what has been received is completed, every peer is told when to
-    /// return, and everything is closed.
-    pub async fn serve(self: Rc<Self>, listeners: Vec<Listener>) {
+    /// return, and everything is closed. `ear` is for a shard with a descriptor table of its own.
+    pub async fn serve(self: Rc<Self>, listeners: Vec<Listener>, ear: Option<Ear>) {
         let mut tasks: Vec<_> =
             listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
         let accepting = tasks.len();
         tasks.push(spawn_local(self.clone().flush_when_needed()));
         tasks.push(spawn_local(self.clone().append_batches()));
-        tasks.push(spawn_local(self.clone().read_letters()));
+        tasks.push(spawn_local(self.clone().read_letters(ear)));
         tasks.push(spawn_local(self.clone().keep_time()));
         tasks.push(spawn_local(self.clone().maintain_log()));
         self.stopped.wait().await;
@@ -597,24 +606,39 @@ impl Worker {
         }
     }
 
-    fn hand_off(&self, connection: ConnectionId, shard: ShardId, bytes: Bytes) {
+    fn hand_off(self: &Rc<Self>, connection: ConnectionId, to: ShardId, bytes: Bytes) {
         let Some(carrier) = self.carrier(connection) else { return };
         self.forget(&carrier, Fate::Drop);
-        let passed = carrier.socket.give_away().map(|socket| {
-            let letter = Letter::HandOff { socket, tls: carrier.socket.take_tls(), bytes };
-            self.options.mesh.push(Sender::Shard(self.options.shard), shard, letter).is_ok()
+        let given = carrier.socket.give_away().map(|socket| {
+            let parcel = Parcel { to, socket: Passed::Open(socket), tls: carrier.socket.take_tls(), bytes };
+            self.handover.post(&self.options.mesh, parcel)
         });
-        match passed {
-            Ok(true) => self.options.mesh.ring(shard),
-            Ok(false) => tracing::warn!(
+        match given {
+            Ok(Ok(())) => {}
+            Ok(Err(parcel)) if self.waiting.get() < MOST_WAITING => {
+                spawn_local(self.clone().hand_off_later(parcel)).detach();
+            }
+            Ok(Err(_)) => tracing::warn!(
                 shard = self.options.shard.0,
-                to = shard.0,
+                to = to.0,
                 "a connection was dropped: the queue to its home is full"
             ),
             Err(error) => {
                 tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be handed over")
             }
         }
+    }
+
+    async fn hand_off_later(self: Rc<Self>, mut parcel: Parcel) {
+        self.waiting.set(self.waiting.get() + 1);
+        while !self.stopping.get() {
+            sleep(HAND_OVER_AGAIN).await;
+            match self.handover.post(&self.options.mesh, parcel) {
+                Ok(()) => break,
+                Err(back) => parcel = back,
+            }
+        }
+        self.waiting.set(self.waiting.get() - 1);
     }
 
     // The log.
@@ -671,14 +695,18 @@ impl Worker {
 
     // Letters and time.
 
-    async fn read_letters(self: Rc<Self>) {
+    async fn read_letters(self: Rc<Self>, mut ear: Option<Ear>) {
         let mut slept = false;
         let this = self.options.shard;
         let shards = (0..self.options.relay.shards).map(ShardId).filter(|from| *from != this);
         let senders: Vec<_> = shards.map(Sender::Shard).chain([Sender::Side]).collect();
         let mut letters = Vec::new();
         loop {
-            poll_fn(|context| self.options.mesh.poll_letters(this, context, &mut slept)).await;
+            poll_fn(|context| {
+                ear.iter_mut().for_each(|ear| ear.listen(context));
+                self.options.mesh.poll_letters(this, context, &mut slept)
+            })
+            .await;
             for &sender in &senders {
                 self.options.mesh.take(sender, this, LETTERS_A_TURN, |letter| letters.push(letter));
                 self.letters(sender, &mut letters);
@@ -706,7 +734,12 @@ impl Worker {
         match letter {
             Letter::Mesh(_) => debug_assert!(false, "the side thread sends no mesh items"),
             Letter::HandOff { socket, tls, bytes } => {
-                self.add_connection(Socket::adopt(socket, tls), Some(bytes));
+                match self.handover.unpack(&self.options.mesh, socket) {
+                    Ok(socket) => self.add_connection(Socket::adopt(socket, tls), Some(bytes)),
+                    Err(error) => {
+                        tracing::warn!(shard = self.options.shard.0, %error, "a connection was lost on its way here")
+                    }
+                }
             }
             Letter::Registered { connection, event, outcome } => {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);

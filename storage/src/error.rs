@@ -46,7 +46,7 @@ pub enum StorageError {
     /// The log was written as another shard, or with another number of shards, and still holds messages.
     #[error(
         "{} holds mail of shard {stored_shard} of {stored_shards} but was opened as shard {shard} of {shards}: \
-         start with {stored_shards} shards again until its mail is delivered",
+         only a relay that starts with all its logs re-homes them",
         directory.display()
     )]
     WrongShard {

@@ -17,6 +17,8 @@ mod log;
 mod manifest;
 mod read_ahead;
 mod record;
+mod rehome;
+mod rehome_folders;
 mod replay;
 mod scan;
 mod segment;
@@ -26,5 +28,7 @@ mod users_format;
 
 pub use error::StorageError;
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
+pub use rehome::{Rehomed, Rehoming};
+pub use rehome_folders::log_directory;
 pub use replay::{Damage, Replay, ReplayReport};
 pub use users::{UserCounts, UserDatabase};

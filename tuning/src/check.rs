@@ -17,6 +17,10 @@ pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
     if let Some(twice) = config.listen.sstp.iter().find(|address| config.listen.tls.contains(address)) {
         reader.report_relation(&["listen.sstp", "listen.tls"], Cause::Repeated(twice.to_string()));
     }
+    if config.shards.leave_first_core && !config.shards.cores.is_empty() {
+        let cause = Cause::Together { with: "shards.cores", remedy: "leave the core out of shards.cores" };
+        reader.report_relation(&["shards.leave_first_core", "shards.cores"], cause);
+    }
     let not_above = [
         (
             "limits.connection_in_flight_bytes",

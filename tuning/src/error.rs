@@ -116,6 +116,14 @@ pub enum Cause {
         /// The ones it may run on, as ranges.
         usable: String,
     },
+    /// Two keys that say different things.
+    #[error("has no meaning together with {with}; {remedy}")]
+    Together {
+        /// The other key with its value.
+        with: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A connection would be dropped before its peer had two chances to show that it lives.
     #[error("{} is not more than twice timers.keep_alive ({}); a peer that loses one Noop would be dropped",
         Span::of(*.idle), Span::of(*.keep_alive))]

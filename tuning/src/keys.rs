@@ -67,6 +67,16 @@ choices! {
     }
 }
 
+choices! {
+    /// Which processors shards get first, if not all are used.
+    ShardsPlacement {
+        /// those of one NUMA node before those of the next: shards talk to each other
+        Packed = "packed",
+        /// NUMA nodes in turn: each shard has more memory bandwidth
+        Spread = "spread",
+    }
+}
+
 settings! {
     /// Who this relay is and where it keeps its files.
     relay: Relay {
@@ -102,13 +112,21 @@ settings! {
     }
     /// How the relay uses the processors: one shard is one thread with its own ring, connections and log.
     shards: Shards {
-        /// How many shards; 0 is one for each processor that the process may use. It cannot be changed while mail is
-        /// stored: the relay says so and does not start.
+        /// How many shards; 0 is one for each processor that the process may use. When it has changed, the relay re-homes
+        /// stored mail as it starts, which takes as long as copying it.
         count: usize as Whole { min: 0, max: 1024 } => 0;
-        /// The processors to run on, one shard for each; if not empty, it decides instead of count.
+        /// The processors to run on, one shard for each; if not empty, it decides instead of count and placement.
         cores: Vec<usize> as List { of: Whole { min: 0, max: 65_535 }, may_be_empty: true } => [];
+        /// Which processors shards get first. Either way every core gets one shard before its siblings (hyper-threads) do.
+        placement: ShardsPlacement as OneOf::<ShardsPlacement>::NEW => "packed";
+        /// Whether the first core, with its siblings, is left to interrupts and everybody else. Not together with cores.
+        leave_first_core: bool as Flag => false;
         /// Whether each shard is bound to its processor. Turn it off where others use the machine as well.
         pin: bool as Flag => true;
+        /// Whether each shard has a table of descriptors of its own (unshare(2)). Then the limit on descriptors
+        /// (LimitNOFILE) is one for each shard instead of one for all, and shards do not share the table's lock; handing a
+        /// connection to its home costs some microseconds more.
+        own_descriptors: bool as Flag => false;
     }
     /// What the relay accepts at most. Every limit is a bound on memory or disk; at the bound it makes its peers wait
     /// or refuses, and loses nothing that it has acknowledged.

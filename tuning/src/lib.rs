@@ -28,7 +28,7 @@ mod units;
 pub use error::{Cause, ConfigError, ConfigErrors};
 pub use keys::{
     Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Registration, Relay, SECTIONS, Security,
-    Shards, Storage, Timers, keys,
+    Shards, ShardsPlacement, Storage, Timers, keys,
 };
 pub use reference::{commented_toml, default_toml, explain, reference};
 pub use table::{Key, Preset, Section};

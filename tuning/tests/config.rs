@@ -108,6 +108,14 @@ fn each_mistake_is_said_with_its_line_and_what_would_be_right() {
         ("listen.sstp = ['[::1]:1', '[0::1]:1']", "2: listen.sstp: \"[::1]:1\" is there twice"),
         ("listen.sstp = '[::1]:1'\nlisten.tls = '[::1]:1'", "2: listen.sstp: [::1]:1 is there twice"),
         ("listen.sstp = 2492", &format!("2: listen.sstp: an integer where the relay wants {address}")),
+        (
+            "shards.placement = 'spred'",
+            "2: shards.placement: \"spred\" is none of \"packed\" or \"spread\"; did you mean `\"spread\"`?",
+        ),
+        (
+            "shards.cores = [1, 2]\nshards.leave_first_core = true",
+            "3: shards.leave_first_core: has no meaning together with shards.cores; leave the core out of shards.cores",
+        ),
         ("shards.cores = [1, 0, 1]", "2: shards.cores: 1 is there twice"),
         (
             "limits.message_bytes = '2 GiB'",

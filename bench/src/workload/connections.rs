@@ -1,5 +1,6 @@
 //! `connections`: many devices that have authenticated and do nothing but stay.
 
+use super::connection_limits::{Machine, Plan};
 use super::traffic::{self, describe_relay};
 use crate::children::Running;
 use crate::failure::Failure;
@@ -20,16 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Pairs of the trickle.
-const PAIRS: u32 = 4;
+pub(super) const PAIRS: u32 = 4;
 /// Messages a second of the trickle.
 const TRICKLE: f64 = 200.0;
-/// Descriptors that the relay and a holder need beside their connections.
-const SPARE_DESCRIPTORS: u64 = 300;
-/// What one connection costs on both sides in both processes and the kernel, estimated upwards.
-const BYTES_A_CONNECTION: u64 = 24 * 1024;
-/// Share of the available memory that connections may take.
-const MEMORY_SHARE: f64 = 0.8;
-
 /// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Connections {
@@ -39,9 +33,6 @@ pub(crate) struct Connections {
     /// Hold as many as the machine allows
     #[arg(long)]
     pub(crate) max: bool,
-    /// Descriptors that the relay has in all, if its shards have tables of their own [default: its RLIMIT_NOFILE]
-    #[arg(long)]
-    pub(crate) relay_descriptors: Option<u64>,
     /// Seconds of idling, and of the trickle
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
@@ -49,78 +40,36 @@ pub(crate) struct Connections {
     pub(crate) relay: RelayOptions,
 }
 
-/// What the machine allows.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    descriptors_of_relay: u64,
-    descriptors_of_holder: u64,
-    memory: u64,
-}
-
-impl Limits {
-    fn of(relay: &RelayProcess, options: &Connections) -> Self {
-        let own = proc_stat::descriptor_limit(std::process::id()).unwrap_or(1024);
-        let relays = options.relay_descriptors.or_else(|| proc_stat::descriptor_limit(relay.id()));
-        let affordable = proc_stat::available_bytes() as f64 * MEMORY_SHARE / BYTES_A_CONNECTION as f64;
-        Self {
-            descriptors_of_relay: relays.unwrap_or(1024).saturating_sub(SPARE_DESCRIPTORS),
-            descriptors_of_holder: own.saturating_sub(SPARE_DESCRIPTORS),
-            memory: affordable as u64,
-        }
-    }
-
-    fn most(&self) -> u64 {
-        self.descriptors_of_relay.min(self.memory)
-    }
-
-    fn advice(&self) -> String {
-        if self.descriptors_of_relay <= self.memory {
-            format!(
-                "{} connections can be reached: the relay has no more descriptors. To change that: LimitNOFILE= in its \
-                 unit, or `ulimit -n`, up to fs.nr_open",
-                thousands(self.descriptors_of_relay as f64)
-            )
-        } else {
-            format!(
-                "{} connections can be reached: there is memory for no more, at {} KiB for both ends of each. To change \
-                 that: more memory, or the generator on another machine",
-                thousands(self.memory as f64),
-                BYTES_A_CONNECTION / 1024
-            )
-        }
-    }
-}
-
 /// Runs it.
 ///
 /// # Errors
 /// [`Failure`].
 pub(crate) fn run(options: &Connections) -> Result<Report, Failure> {
+    let machine = Machine::this();
+    let wanted = (!options.max).then_some(options.count);
+    let plan = Plan::new(&machine, wanted, &options.relay);
+    eprintln!("{}", plan.advice());
+    let count = plan.count as u32;
+    eprintln!("holding {count} and {} of the trickle; registering them first", 2 * PAIRS);
     let keys = Arc::new(make_keys(Profile::Modern));
-    let probe = RelayProcess::start(&options.relay, 0, keys.clone())?;
-    let limits = Limits::of(&probe, options);
-    drop(probe);
-    let wanted = if options.max { limits.most() } else { options.count };
-    let count = wanted.min(limits.most()) as u32;
-    eprintln!("{}", limits.advice());
-    if u64::from(count) < wanted {
-        eprintln!("holding {count} instead of {wanted}");
-    }
-    let relay = RelayProcess::start(&options.relay, 2 * PAIRS + count, keys.clone())?;
+    let relay = RelayProcess::start(&plan.relay, 2 * PAIRS + count, keys.clone())?;
     let key_file = relay.directory().join("bench.key");
     write_keys(&key_file, &keys.encode())?;
 
     let mut report = Report::new("connections");
-    report.setting("wanted", wanted);
+    report.setting(
+        "wanted",
+        wanted.map_or("as many as the machine allows".into(), |wanted| wanted.to_string()),
+    );
     report.setting("seconds", options.seconds);
     report.setting("trickle", format!("{TRICKLE} messages/s between {PAIRS} pairs"));
-    describe_relay(&mut report, &options.relay);
-    report.line(limits.advice());
-    report.result("reachable", limits.most());
+    describe_relay(&mut report, &plan.relay);
+    report.line(plan.advice());
+    report.result("reachable", plan.limit.most);
 
     let quiet = trickle(&relay, options)?;
     let (before, kernel_before) = (relay.usage(), proc_stat::kernel_bytes());
-    let (holders, held) = hold(&relay, &key_file, count, limits.descriptors_of_holder as u32)?;
+    let (mut holders, held) = hold(&relay, &key_file, count, machine.connections_a_holder() as u32)?;
     let (after, kernel_after) = (relay.usage(), proc_stat::kernel_bytes());
     describe_connecting(&mut report, &held, after.cpu() - before.cpu());
     let each =
@@ -129,6 +78,14 @@ pub(crate) fn run(options: &Connections) -> Result<Report, Failure> {
     report.line(format!(
         "each costs {process:.0} bytes of the relay's memory, and {kernel:.0} bytes of the kernel's for both ends"
     ));
+    let in_all = after.resident;
+    report.line(format!(
+        "the relay's memory is {} MB in all, {} MB of it before they came",
+        in_all / 1_000_000,
+        before.resident / 1_000_000
+    ));
+    report.result("relay_bytes", in_all);
+    report.result("relay_bytes_before", before.resident);
     report.result("process_bytes_per_connection", process);
     report.result("kernel_bytes_per_connection_both_ends", kernel);
 
@@ -143,7 +100,11 @@ pub(crate) fn run(options: &Connections) -> Result<Report, Failure> {
     ));
     report.result("trickle", busy.delivery);
     report.result("trickle_without", quiet.delivery);
-    drop(holders);
+    if let Some(lost) = holders.iter_mut().find_map(Running::ended) {
+        return Err(Failure::Wrong(format!(
+            "connections were lost while they idled: a generator ended, {lost}"
+        )));
+    }
     Ok(report)
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod brain;
+mod connection_limits;
 pub(crate) mod connections;
 pub(crate) mod crash;
 pub(crate) mod drain;
