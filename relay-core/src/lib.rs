@@ -11,6 +11,7 @@
 //! * [`directory`]: what a relay knows of devices, accounts and identities.
 //! * [`store`]: what the relay asks of a mailbox log, and what the log gives back.
 //! * [`relay`]: one shard's whole brain: who gets which message, when it is complete, what is acknowledged.
+//! * [`spmr`]: the messages of management servers, both ends.
 //! * [`time`]: time and randomness as arguments.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod client;
 pub mod directory;
 pub mod relay;
 pub mod security;
+pub mod spmr;
 pub mod sstp;
 pub mod store;
 pub mod time;

@@ -187,7 +187,10 @@ impl Relay {
 
     fn is_locked_out(&self, device: &Text) -> bool {
         let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
-        record.is_some_and(|record| record.locked_out)
+        record.is_some_and(|record| {
+            let all_locked_out = || record.accounts.iter().all(|account| self.is_account_locked_out(account));
+            record.locked_out || (!record.accounts.is_empty() && all_locked_out())
+        })
     }
 
     /// A device all of whose users are locked out is so itself (management-soap-spmr 7.9).
@@ -225,6 +228,9 @@ impl Relay {
         self.stats.authenticated += 1;
         let record = self.directory.device(&device).unwrap_or_default();
         for account in record.accounts {
+            if self.is_account_locked_out(&account) {
+                continue;
+            }
             self.collect(id, account.clone(), Target::Device(account, device.clone()));
         }
     }
@@ -280,6 +286,11 @@ impl Relay {
         };
         if let Err(reason) = challenge.verify(token) {
             self.report(id, MessageId::SecAttachAuthenticate, Some(account), reason);
+            let peer = self.peer_mut(id);
+            peer.attachments.retain(|attachment| attachment.event != event);
+            return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);
+        }
+        if self.is_account_locked_out(&account) {
             let peer = self.peer_mut(id);
             peer.attachments.retain(|attachment| attachment.event != event);
             return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);

@@ -7,6 +7,7 @@
 //! by the other side's last word.
 
 use super::home::ShardId;
+use super::management::Order;
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::StatusId;
 use crate::store::{Chain, Family};
@@ -77,8 +78,10 @@ pub struct RouteRecipient {
     pub index: u16,
     /// The mailbox.
     pub address: MailboxAddress,
-    /// The most bytes of mail that may wait for the identity or device.
-    pub quota_bytes: u64,
+    /// The most bytes of mail that may wait for the identity or device; `None` for the default of identities.
+    pub quota_bytes: Option<u64>,
+    /// How long mail for it is kept if its sender does not say, in seconds; `None` for the default. The origin sees to it.
+    pub lifetime_seconds: Option<u32>,
 }
 
 /// One part of a message on its way to a mailroom.
@@ -240,6 +243,15 @@ pub enum MeshItem {
     CloseOutlet {
         /// The delivery session.
         outlet: OutletId,
+    },
+    /// Any shard to mailroom: what the management server wants of accounts that are at home there.
+    Order(Order),
+    /// Mailroom to outlet side: this connection is not to collect the mail of the target any more.
+    Evict {
+        /// Whose account is locked out.
+        target: Target,
+        /// The connection.
+        connection: ConnectionId,
     },
 }
 

@@ -16,6 +16,7 @@ pub mod config;
 mod half_open;
 pub mod home;
 mod mailroom;
+pub mod management;
 pub mod mesh;
 mod origin;
 mod outlet;
@@ -28,6 +29,7 @@ pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
 pub use half_open::HalfOpen;
 pub use home::ShardId;
+pub use management::Order;
 pub use mesh::{ConnectionId, MeshItem};
 
 use crate::address::{AccountUrl, DeviceUrl};
@@ -160,7 +162,9 @@ pub struct RelayStats {
     pub expired: u64,
     /// Messages that could not be read back from the log.
     pub unreadable: u64,
-    /// Recipients taken out of sessions because their mailbox was full.
+    /// Messages deleted by order of the management server.
+    pub purged: u64,
+    /// Recipients taken out of sessions because their mailbox was full or they were locked out.
     pub faults: u64,
     /// Times that a connection's sessions were stopped.
     pub stops: u64,
@@ -368,7 +372,8 @@ impl Relay {
 
     /// When [`Relay::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Timestamp {
-        self.wheel.next().map_or(self.sweep_at, |next| next.min(self.sweep_at))
+        let next = self.wheel.next().map_or(self.sweep_at, |next| next.min(self.sweep_at));
+        if self.mailroom.is_purging() { next.min(self.now) } else { next }
     }
 
     /// Acts on everything that is due.
@@ -389,6 +394,9 @@ impl Relay {
                 self.touch(id);
             }
             self.arm(id);
+        }
+        if self.mailroom.is_purging() {
+            self.purge_on();
         }
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP_EVERY;
@@ -497,6 +505,7 @@ impl Relay {
     fn in_mailroom(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>)) {
         let mut around = Surroundings {
             now: self.now,
+            quota_per_identity: self.config.quota_per_identity,
             mesh: &mut self.mesh,
             actions: &mut self.actions,
             stats: &mut self.stats,
@@ -656,6 +665,8 @@ impl Relay {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
             }
             MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
+            MeshItem::Order(order) => self.obey(&order),
+            MeshItem::Evict { target, connection } => self.evict(connection, &target),
         }
     }
 

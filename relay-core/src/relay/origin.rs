@@ -5,7 +5,7 @@
 //! them; the sums per connection and per shard stop the senders before they run away.
 
 use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
-use super::peer::Sender;
+use super::peer::{Sender, SenderRoute};
 use super::routes::{self, Group};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
@@ -149,17 +149,17 @@ impl Relay {
     ) -> Result<RouteRecipient, Unreachable> {
         let identity = IdentityUrl::new(identity.as_bytes()).map_err(|_| Unreachable::Unknown)?;
         let record = self.directory.identity(&identity).ok_or(Unreachable::Unknown)?;
-        let account = record.account;
-        if self.directory.account(&account).is_some_and(|account| account.locked_out) {
+        let (account, lifetime_seconds) = (record.account, record.lifetime_seconds);
+        if self.is_account_locked_out(&account) {
             return Err(Unreachable::LockedOut);
         }
         let (device, quota_bytes) = if device.is_empty() {
-            (None, record.quota_bytes.unwrap_or(self.config.quota_per_identity))
+            (None, record.quota_bytes)
         } else {
-            (Some(self.recipient_device(&account, device)?), self.config.quota_per_device)
+            (Some(self.recipient_device(&account, device)?), Some(self.config.quota_per_device))
         };
         let address = MailboxAddress { account, identity, device, resource: resource.clone() };
-        Ok(RouteRecipient { index, address, quota_bytes })
+        Ok(RouteRecipient { index, address, quota_bytes, lifetime_seconds })
     }
 
     fn recipient_device(&self, account: &AccountUrl, device: &Text) -> Result<DeviceUrl, Unreachable> {
@@ -181,13 +181,13 @@ impl Relay {
         let groups = routes::group(recipients, self.config.shards);
         let live = groups.iter().map(|group| group.recipients.len()).sum();
         let mut routes = SmallVec::new();
-        for Group { shard, family, recipients, .. } in groups {
+        for Group { shard, family, lifetime_seconds, recipients, .. } in groups {
             let generation = self.origin.next_generation;
             self.origin.next_generation = generation.wrapping_add(1);
             let source = RouteSource { generation, connection: id, session };
             let route = RouteId { index: self.origin.routes.insert(source) as u32, generation };
             self.mesh.send(shard, MeshItem::OpenRoute { route, family, recipients: recipients.into() });
-            routes.push((shard, route));
+            routes.push(SenderRoute { shard, route, lifetime_seconds });
         }
         let peer = self.peer_mut(id);
         let response = if peer.stopped { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
@@ -198,7 +198,7 @@ impl Relay {
     /// The peer, or we, have ended a session on which the peer sent.
     pub(super) fn end_sender(&mut self, id: ConnectionId, session: SessionId) {
         if let Some(sender) = self.peer_mut(id).senders.remove(&session) {
-            for (shard, route) in sender.routes {
+            for SenderRoute { shard, route, .. } in sender.routes {
                 self.origin.routes.remove(route.index as usize);
                 self.mesh.send(shard, MeshItem::CloseRoute { route });
             }
@@ -213,11 +213,9 @@ impl Relay {
         part: Part,
         end: Option<InboundSeq>,
     ) {
-        let lifetime = match Message::ephemeral_seconds(part.flags, &part.tail) {
-            Some(seconds) => u64::from(seconds),
-            None => self.config.lifetime.as_secs(),
-        };
-        let expires_at = self.now.as_secs().saturating_add(lifetime);
+        let said = Message::ephemeral_seconds(part.flags, &part.tail);
+        let default = self.config.lifetime.as_secs();
+        let (now, mesh) = (self.now, &mut self.mesh);
         let peer = self.peers.get_mut(id.index()).expect("events come from live connections");
         let Some(sender) = peer.senders.get_mut(&session).filter(|sender| sender.live > 0) else {
             if let Some(end) = end {
@@ -237,25 +235,28 @@ impl Relay {
         let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
         peer.in_flight += in_flight;
         self.origin.in_flight += in_flight;
-        let (&(last_shard, last_route), routes) =
+        let expires_at = |lifetime_seconds: Option<u32>| {
+            now.as_secs().saturating_add(said.or(lifetime_seconds).map_or(default, u64::from))
+        };
+        let (&last, routes) =
             sender.routes.split_last().expect("who is live has a route to the recipients");
         let mut deposit_part = DepositPart {
-            route: last_route,
+            route: last.route,
             deposit,
             index: part.index,
             last: end.is_some(),
             flags: part.flags & !flags::A,
             tail: part.tail,
-            expires_at,
+            expires_at: 0,
             payload: part.payload,
             payload_bytes: part.payload_bytes as u32,
         };
-        for &(shard, route) in routes {
-            deposit_part.route = route;
-            self.mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
+        for &SenderRoute { shard, route, lifetime_seconds } in routes {
+            (deposit_part.route, deposit_part.expires_at) = (route, expires_at(lifetime_seconds));
+            mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
         }
-        deposit_part.route = last_route;
-        self.mesh.send(last_shard, MeshItem::Deposit(deposit_part));
+        (deposit_part.route, deposit_part.expires_at) = (last.route, expires_at(last.lifetime_seconds));
+        mesh.send(last.shard, MeshItem::Deposit(deposit_part));
         self.stop_if_congested(id);
     }
 
@@ -303,7 +304,7 @@ impl Relay {
         let Some(peer) = self.live_peer(id) else { return };
         let Some(sender) = peer.senders.get_mut(&session) else { return };
         sender.live -= recipients.len();
-        if sender.entries.is_some() {
+        if sender.entries.is_some() || status == StatusId::LockedOut {
             self.report_faults(id, session, recipients, status);
         } else {
             self.connection(id).close_session(session, CloseReason::QuotaWouldBeExceeded);

@@ -32,6 +32,7 @@ impl Mailroom {
             target: target.clone(),
             usage,
             queue: VecDeque::new(),
+            doomed: 0,
             routes: 0,
             delivery: Delivery::default(),
             refused: SmallVec::new(),
@@ -194,7 +195,7 @@ impl Mailroom {
         self.deliver(around, id);
     }
 
-    fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
+    pub(super) fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
         let delivery = &mut self.mailboxes[id.0 as usize].delivery;
         if let Some((shard, outlet)) = delivery.outlet() {
             around.mesh.send(shard, MeshItem::CloseOutlet { outlet });
@@ -209,7 +210,7 @@ impl Mailroom {
     /// Gets a mailbox's mail on its way, as far as there is someone to take it and room.
     pub(super) fn deliver(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
         let mailbox = &mut self.mailboxes[id.0 as usize];
-        if mailbox.queue.is_empty() {
+        if mailbox.queue.is_empty() || mailbox.doomed > 0 {
             return;
         }
         if mailbox.delivery.is_idle() {
@@ -286,6 +287,10 @@ impl Mailroom {
         let mailbox = self.mailboxes.get_mut(index).filter(|mailbox| mailbox.delivery.is_idle())?;
         let &(key, _) = mailbox.queue.front()?;
         let expired = self.messages[key as usize].header.expires_at <= now.as_secs();
-        if expired { mailbox.queue.pop_front() } else { None }
+        if !expired {
+            return None;
+        }
+        mailbox.doomed = mailbox.doomed.saturating_sub(1);
+        mailbox.queue.pop_front()
     }
 }

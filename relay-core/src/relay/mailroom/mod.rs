@@ -12,6 +12,7 @@ mod appends;
 mod delivery;
 mod disk;
 mod mailboxes;
+mod management;
 
 use super::home::ShardId;
 use super::mesh::{
@@ -35,6 +36,8 @@ use std::sync::Arc;
 /// Everything beside the mailroom that its work touches.
 pub(super) struct Surroundings<'a> {
     pub(super) now: Timestamp,
+    /// Bytes that may wait for an identity without a quota of its own.
+    pub(super) quota_per_identity: u64,
     pub(super) mesh: &'a mut Mesh,
     pub(super) actions: &'a mut VecDeque<Action>,
     pub(super) stats: &'a mut RelayStats,
@@ -48,8 +51,6 @@ pub(super) type MessageKey = u32;
 struct Recipients {
     addresses: Arc<[MailboxAddress]>,
     mailboxes: Vec<MailboxId>,
-    /// The most bytes that may wait for each.
-    quotas: Vec<u64>,
 }
 
 impl Recipients {
@@ -58,7 +59,6 @@ impl Recipients {
         Recipients {
             addresses: places.iter().map(|&place| self.addresses[place].clone()).collect(),
             mailboxes: places.iter().map(|&place| self.mailboxes[place]).collect(),
-            quotas: places.iter().map(|&place| self.quotas[place]).collect(),
         }
     }
 }
@@ -166,6 +166,8 @@ enum Subject {
 #[derive(Debug, Default)]
 struct Usage {
     bytes: u64,
+    /// The most that may wait; `None` for the default of identities.
+    quota_bytes: Option<u64>,
     mailboxes: u32,
 }
 
@@ -177,11 +179,21 @@ pub(super) struct Mailbox {
     usage: u32,
     /// Messages with this mailbox's position in their recipients, oldest first.
     pub(super) queue: VecDeque<(MessageKey, u32)>,
+    /// So many at the front of the queue are being purged; until they are gone nothing is delivered.
+    doomed: usize,
     /// Routes that lead here.
     routes: u32,
     delivery: Delivery,
     /// Connections that would not take this mailbox's session.
     refused: SmallVec<[(ShardId, ConnectionId); 1]>,
+}
+
+impl Mailbox {
+    /// Takes the oldest message if it is to be purged.
+    fn take_doomed(&mut self) -> Option<(MessageKey, u32)> {
+        self.doomed = self.doomed.checked_sub(1)?;
+        self.queue.pop_front()
+    }
 }
 
 /// The connections that collect a target's mail, and its mailboxes.
@@ -207,6 +219,8 @@ pub(super) struct Mailroom {
     next_record: u64,
     next_epoch: u32,
     sweep_from: usize,
+    /// Mailboxes with doomed mail.
+    purging: VecDeque<MailboxId>,
 }
 
 impl Mailroom {
@@ -225,6 +239,7 @@ impl Mailroom {
             next_record,
             next_epoch: 0,
             sweep_from: 0,
+            purging: VecDeque::new(),
         }
     }
 
@@ -237,8 +252,7 @@ impl Mailroom {
     pub(super) fn restore(&mut self, restored: Restored) {
         let mailboxes: Vec<_> =
             restored.head.recipients.iter().map(|address| self.mailbox(address)).collect();
-        let quotas = vec![u64::MAX; mailboxes.len()];
-        let recipients = Arc::new(Recipients { addresses: restored.head.recipients, mailboxes, quotas });
+        let recipients = Arc::new(Recipients { addresses: restored.head.recipients, mailboxes });
         let parts: SmallVec<[StoredPart; 1]> = restored
             .parts
             .iter()
@@ -283,13 +297,14 @@ impl Mailroom {
         recipients: &[RouteRecipient],
     ) {
         let all: Vec<_> = recipients.iter().map(|recipient| self.mailbox(&recipient.address)).collect();
-        for mailbox in &all {
-            self.mailboxes[mailbox.0 as usize].routes += 1;
+        for (mailbox, recipient) in all.iter().zip(recipients) {
+            let mailbox = &mut self.mailboxes[mailbox.0 as usize];
+            mailbox.routes += 1;
+            self.usage[mailbox.usage as usize].quota_bytes = recipient.quota_bytes;
         }
         let live = Arc::new(Recipients {
             addresses: recipients.iter().map(|recipient| recipient.address.clone()).collect(),
             mailboxes: all.clone(),
-            quotas: recipients.iter().map(|recipient| recipient.quota_bytes).collect(),
         });
         let indexes = recipients.iter().map(|recipient| recipient.index).collect();
         let generation = route.generation;
@@ -387,15 +402,14 @@ impl Mailroom {
     fn charge(&mut self, around: &mut Surroundings<'_>, route: (ShardId, u32), key: MessageKey, bytes: u32) {
         let message = &self.messages[key as usize];
         let mut full: SmallVec<[u32; 2]> = SmallVec::new();
-        let recipients = message.recipients.mailboxes.iter().zip(&message.recipients.quotas);
-        for (place, (mailbox, quota)) in recipients.enumerate() {
+        for (place, mailbox) in message.recipients.mailboxes.iter().enumerate() {
             if message.is_excluded(place as u32) {
                 continue;
             }
             let usage = self.mailboxes[mailbox.0 as usize].usage;
             let usage = &mut self.usage[usage as usize];
-            if usage.bytes + u64::from(bytes) > *quota {
-                usage.bytes -= message.bytes;
+            let quota = usage.quota_bytes.unwrap_or(around.quota_per_identity);
+            if usage.bytes + u64::from(bytes) > quota {
                 full.push(place as u32);
             } else {
                 usage.bytes += u64::from(bytes);
@@ -405,15 +419,23 @@ impl Mailroom {
             return;
         }
         let recipients = message.recipients.clone();
-        let message = &mut self.messages[key as usize];
-        message.pending -= full.len() as u32;
-        message.excluded.extend_from_slice(&full);
-        message.excluded.sort_unstable();
-        for &place in &full {
-            self.forget_recipient(key, place);
-        }
+        self.exclude(key, &full);
         let mailboxes = full.iter().map(|&place| recipients.mailboxes[place as usize]).collect();
         self.fault(around, route, &mailboxes, StatusId::QuotaWouldBeExceeded);
+    }
+
+    /// Takes recipients, by their places, out of a message whose end has not arrived.
+    fn exclude(&mut self, key: MessageKey, places: &[u32]) {
+        let message = &mut self.messages[key as usize];
+        message.pending -= places.len() as u32;
+        message.excluded.extend_from_slice(places);
+        message.excluded.sort_unstable();
+        let (recipients, bytes) = (message.recipients.clone(), message.bytes);
+        for &place in places {
+            let usage = self.mailboxes[recipients.mailboxes[place as usize].0 as usize].usage;
+            self.usage[usage as usize].bytes -= bytes;
+            self.forget_recipient(key, place);
+        }
     }
 
     /// Takes recipients out of a route for the rest of its life, and tells its origin.
