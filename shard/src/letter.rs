@@ -2,9 +2,15 @@
 
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Registered};
+use relay_core::relay::{ConnectionId, MeshItem, Order, Registered, ShardId};
+use relay_core::spmr::Defaults;
 use relay_core::sstp::SessionId;
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use tokio::sync::mpsc;
+
+/// Held by whoever has been asked for something; who asked knows by its end that it is done.
+pub type Done = mpsc::Sender<Infallible>;
 
 /// One thing that reaches a shard from another thread.
 #[derive(Debug)]
@@ -29,6 +35,19 @@ pub enum Letter {
         /// The verdict.
         outcome: Registered,
     },
+    /// Pass an order about accounts to their home.
+    Order {
+        /// Their home.
+        home: ShardId,
+        /// The order.
+        order: Order,
+    },
+    /// Set the defaults that are given.
+    Defaults(Defaults),
+    /// Complete what was received, send everybody away and let nobody in.
+    Rest(Done),
+    /// Let everybody in again.
+    Resume(Done),
     /// Shut down.
     Stop,
 }

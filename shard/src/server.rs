@@ -3,6 +3,7 @@
 use crate::descriptors::{self, Ear, Lines};
 use crate::homes;
 use crate::letter::Letter;
+use crate::management::{Management, ManagementOptions};
 use crate::mesh::{Mesh, Sender};
 use crate::placement::{PlacementError, place};
 use crate::side::{Judge, Side};
@@ -12,6 +13,7 @@ use client::Clock;
 use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::relay::{RelayConfig, ShardId};
 use relay_core::security::{KeyFileError, RelayKeys};
+use relay_core::spmr::Defaults;
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
 use std::io;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use storage::{StorageError, UserDatabase};
 use tuning::{Config, Deposit, Registration};
 use zeroize::Zeroizing;
@@ -87,6 +90,7 @@ pub struct Server {
     shards: Vec<JoinHandle<Result<(), ServerError>>>,
     side: Side,
     certificate: Option<Certificate>,
+    management: Option<Management>,
 }
 
 impl Server {
@@ -95,14 +99,14 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; what was started is stopped again.
     pub fn start(config: &Config) -> Result<Server, ServerError> {
-        let keys = read_keys(&config.relay.key_file)?;
+        let keys = Arc::new(read_keys(&config.relay.key_file)?);
         let certificate = read_certificate(config)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
         let users = UserDatabase::open(data.join("users"))?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
-        let relay = Arc::new(relay_config(config, shards));
+        let relay = Arc::new(with_defaults(relay_config(config, shards), users.managers().defaults()?));
         homes::settle(data, shards, config.storage.segment_bytes)?;
         // Before any shard's table parts from this one.
         let lines =
@@ -110,13 +114,14 @@ impl Server {
         let mesh = Mesh::with_lines(shards, config.limits.mesh_queue_items, lines);
         let judge = Judge {
             users: users.clone(),
-            keys: Arc::new(keys),
+            keys: keys.clone(),
             pre_authentication_required: config.security.registration == Registration::PreAuthenticated,
         };
         let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
             .map_err(|error| ServerError::System { what: "side threads".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
-        let mut server = Server { mesh: mesh.clone(), shards: Vec::new(), side, certificate };
+        let mut server =
+            Server { mesh: mesh.clone(), shards: Vec::new(), side, certificate, management: None };
         let clock = Clock::start();
         let mut gates = Vec::new();
         for (index, core) in (0..shards).zip(cores) {
@@ -153,6 +158,20 @@ impl Server {
                 let _ = gate.send(());
             }
         }
+        let options = ManagementOptions {
+            settings: config.management.clone(),
+            patience: config.timers.shutdown_grace,
+            users,
+            keys,
+            mesh,
+        };
+        match Management::start(options) {
+            Ok(management) => server.management = management,
+            Err((what, error)) => {
+                let failed = ServerError::System { what, error: error.to_string() };
+                return Err(server.stop().err().unwrap_or(failed));
+            }
+        }
         let (addresses, tls) = (&config.listen.sstp, &config.listen.tls);
         tracing::info!(shards, ?addresses, ?tls, "relay serves");
         Ok(server)
@@ -180,6 +199,9 @@ impl Server {
     /// # Errors
     /// What a shard died of, if one did.
     pub fn stop(self) -> Result<(), ServerError> {
+        if let Some(management) = self.management {
+            management.stop();
+        }
         for shard in (0..self.mesh.shards()).map(ShardId) {
             if self.mesh.push(Sender::Side, shard, Letter::Stop).is_err() {
                 tracing::error!(shard = shard.0, "the shard reads no letters");
@@ -273,6 +295,17 @@ fn make_directory(path: &Path) -> Result<(), ServerError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| ServerError::Directory { path: path.to_owned(), error })
+}
+
+/// The same with what a management server has set.
+fn with_defaults(config: RelayConfig, defaults: Defaults) -> RelayConfig {
+    RelayConfig {
+        quota_per_identity: defaults.quota_bytes.unwrap_or(config.quota_per_identity),
+        lifetime: defaults
+            .lifetime_seconds
+            .map_or(config.lifetime, |seconds| Duration::from_secs(seconds.into())),
+        ..config
+    }
 }
 
 /// The relay's limits and rules as the configuration gives them.

@@ -111,6 +111,14 @@ impl Users {
         self.store(account, AccountRecord { credentials: None, ..record })
     }
 
+    /// Asks management servers to list all users anew. Those that are listed stay until then.
+    ///
+    /// # Errors
+    /// [`UsersError::Storage`].
+    pub fn rebuild(&self) -> Result<(), UsersError> {
+        Ok(self.0.flag_listing()?)
+    }
+
     /// One line for each account.
     ///
     /// # Errors

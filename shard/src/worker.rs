@@ -266,18 +266,23 @@ impl Worker {
     async fn shut_down(&self) {
         let start = self.now();
         let in_time = || self.now().since(start) < self.options.shutdown_grace;
-        self.relay.borrow_mut().drain(start);
-        self.append.raise();
-        while in_time() && !self.is_quiet() {
-            sleep(Duration::from_millis(2)).await;
-        }
-        self.relay.borrow_mut().close_all(self.now());
-        self.after_input();
+        self.rest(start).await;
         while in_time() && (self.relay.borrow().connections() > 0 || self.lingering.get() > 0) {
             sleep(Duration::from_millis(2)).await;
         }
         let relay = self.relay.borrow();
         tracing::info!(shard = self.options.shard.0, connections = relay.connections(), "shard stopped");
+    }
+
+    /// Lets nobody in, completes what was received, and tells everybody when to return.
+    async fn rest(&self, start: relay_core::time::Timestamp) {
+        self.relay.borrow_mut().drain(start);
+        self.append.raise();
+        while self.now().since(start) < self.options.shutdown_grace && !self.is_quiet() {
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.relay.borrow_mut().close_all(self.now());
+        self.after_input();
     }
 
     fn is_quiet(&self) -> bool {
@@ -744,6 +749,27 @@ impl Worker {
             Letter::Registered { connection, event, outcome } => {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();
+            }
+            Letter::Order { home, order } => {
+                self.relay.borrow_mut().order(self.now(), home, order);
+                self.after_input();
+            }
+            Letter::Defaults(defaults) => {
+                let lifetime = defaults.lifetime_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+                self.relay.borrow_mut().set_defaults(defaults.quota_bytes, lifetime);
+            }
+            Letter::Rest(done) => {
+                let this = self.clone();
+                let rest = async move {
+                    this.rest(this.now()).await;
+                    drop(done);
+                };
+                spawn_local(rest).detach();
+            }
+            Letter::Resume(done) => {
+                self.relay.borrow_mut().resume(self.now());
+                self.after_input();
+                drop(done);
             }
             Letter::Stop => {
                 self.stopping.set(true);

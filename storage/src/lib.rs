@@ -2,7 +2,8 @@
 //!
 //! * [`MailboxLog`] is an append-only log in pre-allocated segments, written with direct I/O from one glommio
 //!   executor. A batch is durable when [`MailboxLog::append`] returns. `FORMAT.md` beside this crate has every byte.
-//! * [`UserDatabase`] holds devices, accounts and identities in sled and answers from any thread.
+//! * [`UserDatabase`] holds devices, accounts and identities in sled and answers from any thread; in it are the users that
+//!   a management server lists, and in [`ManagerStore`] what is remembered of management servers.
 //!
 //! The crate decides nothing about messages: who is to get one, when it expires and when it is deleted is for
 //! `relay-core` to say. It opens no socket, reads no clock and starts no thread.
@@ -13,7 +14,9 @@ mod batch;
 mod directory;
 mod error;
 mod ledger;
+mod listing;
 mod log;
+mod managers;
 mod manifest;
 mod read_ahead;
 mod record;
@@ -27,7 +30,9 @@ mod users;
 mod users_format;
 
 pub use error::StorageError;
+pub use listing::{ListingState, QuotaChange};
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
+pub use managers::{ManagerStore, Shared};
 pub use rehome::{Rehomed, Rehoming};
 pub use rehome_folders::log_directory;
 pub use replay::{Damage, Replay, ReplayReport};

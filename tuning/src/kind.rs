@@ -43,7 +43,7 @@ fn fault<T>(item: &Item<'_>, faults: &mut Vec<Fault>, cause: Cause) -> Option<T>
     None
 }
 
-fn wrong_type<T>(kind: &impl Kind, item: &Item<'_>, faults: &mut Vec<Fault>) -> Option<T> {
+pub(crate) fn wrong_type<T>(kind: &impl Kind, item: &Item<'_>, faults: &mut Vec<Fault>) -> Option<T> {
     let found = match item.get_ref() {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

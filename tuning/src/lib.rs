@@ -19,6 +19,7 @@ mod error;
 mod host;
 mod keys;
 mod kind;
+mod managers;
 mod nearest;
 mod read;
 mod reference;
@@ -27,8 +28,8 @@ mod units;
 
 pub use error::{Cause, ConfigError, ConfigErrors};
 pub use keys::{
-    Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Registration, Relay, SECTIONS, Security,
-    Shards, ShardsPlacement, Storage, Timers, keys,
+    Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Management, Registration, Relay,
+    SECTIONS, Security, Shards, ShardsPlacement, Storage, Timers, keys,
 };
 pub use reference::{commented_toml, default_toml, explain, reference};
 pub use table::{Key, Preset, Section};

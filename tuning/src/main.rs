@@ -1,6 +1,8 @@
-//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, and hands what concerns users
-//! on to relayd; it changes nothing by itself.
+//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, hands what concerns the users of
+//! a stopped relay on to relayd, and is a management server to relays that run.
 #![forbid(unsafe_code)]
+
+mod manager;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -15,7 +17,8 @@ Examples:
   relayctl config default --url grooveDNS://relay.example.com > furrow.toml
   relayctl config check furrow.toml
   relayctl config explain limits.message_bytes
-  relayctl user token --data /var/lib/furrow --account grooveAccount://...@";
+  relayctl user token --data /var/lib/furrow --account grooveAccount://...@
+  relayctl manager user add --keys manager.key --relay relay-identity.toml --file users.csv";
 
 const CONFIG_HELP: &str = "\
 Examples:
@@ -50,6 +53,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Manage the users of a relay as a management server does, over SPMR.
+    #[command(subcommand, after_help = manager::HELP)]
+    Manager(manager::ManagerCommand),
 }
 
 #[derive(Subcommand)]
@@ -94,6 +100,7 @@ fn main() -> ExitCode {
             eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
             return ExitCode::FAILURE;
         }
+        Command::Manager(command) => return manager::run(command),
     };
     match answer(command) {
         Ok(text) => print(&text),
