@@ -189,7 +189,6 @@ impl Listing {
                 Err(TransactionError::Abort(never)) => match never {},
             }
         }
-        self.database.flush()?;
         Ok(quotas)
     }
 

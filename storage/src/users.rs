@@ -158,7 +158,17 @@ impl UserDatabase {
         self.listing.state()
     }
 
-    /// Lists users, durably; for a listing that is ready. Gives the quotas of identities that have changed by it.
+    /// Makes what was changed durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]; the next successful call makes it durable too.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        self.database.flush()?;
+        Ok(())
+    }
+
+    /// Lists users, for a listing that is ready; [`UserDatabase::flush`] makes it durable. Gives the quotas of identities that
+    /// have changed by it. Hold [`UserDatabase::exclusive`].
     ///
     /// # Errors
     /// [`StorageError::Users`]; users before the one that failed are listed.

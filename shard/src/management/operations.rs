@@ -181,6 +181,7 @@ impl Operations {
                     };
                     self.orders.quotas(changed).await;
                 }
+                self.users.flush()?;
                 Ok(Outcome::Success)
             }
             (_, false) => Ok(Outcome::NeedsBuild),
