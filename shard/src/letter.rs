@@ -2,7 +2,7 @@
 
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Order, Registered, ShardId};
+use relay_core::relay::{ConnectionId, MeshItem, Order, Receipt, Registered, ShardId};
 use relay_core::spmr::Defaults;
 use relay_core::sstp::SessionId;
 use std::convert::Infallible;
@@ -41,9 +41,11 @@ pub enum Letter {
         home: ShardId,
         /// The order.
         order: Order,
+        /// Gone once it has been obeyed.
+        receipt: Receipt,
     },
     /// Set the defaults that are given.
-    Defaults(Defaults),
+    Defaults(Defaults, Done),
     /// Complete what was received, send everybody away and let nobody in.
     Rest(Done),
     /// Let everybody in again.

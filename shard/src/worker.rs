@@ -750,13 +750,14 @@ impl Worker {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();
             }
-            Letter::Order { home, order } => {
-                self.relay.borrow_mut().order(self.now(), home, order);
+            Letter::Order { home, order, receipt } => {
+                self.relay.borrow_mut().order(self.now(), home, order, receipt);
                 self.after_input();
             }
-            Letter::Defaults(defaults) => {
+            Letter::Defaults(defaults, done) => {
                 let lifetime = defaults.lifetime_seconds.map(|seconds| Duration::from_secs(seconds.into()));
                 self.relay.borrow_mut().set_defaults(defaults.quota_bytes, lifetime);
+                drop(done);
             }
             Letter::Rest(done) => {
                 let this = self.clone();

@@ -381,7 +381,11 @@ async fn every_fault_reaches_curl_as_an_envelope_with_status_500() {
         assert_eq!(fault(&answer), Some(*code), "{body}");
     }
     // Chunked, and with a wait for leave to continue, as curl does by itself with long bodies.
-    let (status, answer) = curl(&pair, &["-H", "Content-Type: text/xml", "-H", "Transfer-Encoding: chunked"], document.as_bytes());
+    let (status, answer) = curl(
+        &pair,
+        &["-H", "Content-Type: text/xml", "-H", "Transfer-Encoding: chunked"],
+        document.as_bytes(),
+    );
     assert_eq!((status.as_str(), fault(&answer)), ("200 text/xml; charset=utf-8", None));
     assert!(pair.manager.answered(&answer, &mut pair.entropy).is_ok());
     let (_, answer) = curl(&pair, &xml, payload(NAME, secured).as_bytes());
@@ -404,11 +408,12 @@ async fn a_management_server_that_is_not_configured_and_a_port_that_is_switched_
 async fn a_request_that_does_not_arrive_in_time_holds_no_place() {
     use std::io::{Read, Write};
     let mut pair = Pair::with(|config| {
-        config.management.connections = 1;
+        config.management.clients = 1;
         config.management.timeout = Duration::from_millis(200);
     });
     let mut slow = std::net::TcpStream::connect(pair.address).unwrap();
-    slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\nContent-Length: 9\r\n\r\nabc").unwrap();
+    slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/xml\r\nContent-Length: 9\r\n\r\nabc")
+        .unwrap();
     let mut silent = std::net::TcpStream::connect(pair.address).unwrap();
     assert_eq!(pair.ask(Request::RelayQuiescent(false)), Ok(Outcome::Success));
     let mut answer = String::new();
@@ -421,7 +426,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let number = chunk.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let number =
+            chunk.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let index = (number >> (18 - 6 * digit)) as usize & 63;
             text.push(if digit <= chunk.len() { char::from(DIGITS[index]) } else { '=' });

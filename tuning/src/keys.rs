@@ -237,7 +237,7 @@ settings! {
         /// The longest message. A list of users is sent in many.
         body_bytes: u64 as Size::between(64 * KIB, 256 * MIB) => "16 MiB";
         /// Connections at a time. Further ones wait to be accepted.
-        connections: usize as Whole { min: 1, max: 1024 } => 16;
+        clients: usize as Whole { min: 1, max: 1024 } => 16;
         /// How long a connection may wait between requests, and how long a request may take to arrive.
         timeout: Duration as Time::up_to(HOUR) => "60 s";
     }

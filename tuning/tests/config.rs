@@ -107,10 +107,7 @@ fn each_mistake_is_said_with_its_line_and_what_would_be_right() {
         ),
         ("listen.sstp = ['[::1]:1', '[0::1]:1']", "2: listen.sstp: \"[::1]:1\" is there twice"),
         ("listen.sstp = '[::1]:1'\nlisten.tls = '[::1]:1'", "2: listen.sstp: [::1]:1 is there twice"),
-        (
-            "listen.sstp = '[::1]:1'\nmanagement.listen = '[::1]:1'",
-            "2: listen.sstp: [::1]:1 is there twice",
-        ),
+        ("listen.sstp = '[::1]:1'\nmanagement.listen = '[::1]:1'", "2: listen.sstp: [::1]:1 is there twice"),
         (
             "[management.servers]\nmsrv1 = 'dsa:AAAA'",
             "3: management.servers: the key of \"msrv1\" is not one that `relayctl manager init` prints, such as \

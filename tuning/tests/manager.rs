@@ -135,11 +135,11 @@ impl Desk {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("manager.key");
-        let (code, said, errors) =
-            relayctl(&["manager", "init", keys.to_str().unwrap(), "--name", NAME]);
+        let (code, said, errors) = relayctl(&["manager", "init", keys.to_str().unwrap(), "--name", NAME]);
         assert_eq!(code, Some(0), "{errors}");
         let line = said.lines().last().unwrap().trim();
-        let manager = line.strip_prefix("\"msrv1.example\" = \"").unwrap().trim_end_matches('"').parse().unwrap();
+        let manager =
+            line.strip_prefix("\"msrv1.example\" = \"").unwrap().trim_end_matches('"').parse().unwrap();
         // The line is right where it is to be put.
         let config = format!("relay.url = 'grooveDNS://h'\n[management.servers]\n{line}\n");
         assert_eq!(tuning::Config::parse(&config, "x").unwrap().management.servers[NAME], manager);
@@ -172,7 +172,8 @@ impl Desk {
 
     fn run(&self, command: &[&str], rest: &[&str]) -> (Option<i32>, String, String) {
         let (keys, relay) = (self.path("manager.key"), self.path("relay.toml"));
-        let common = ["--keys", keys.to_str().unwrap(), "--relay", relay.to_str().unwrap(), "--to", &self.url];
+        let common =
+            ["--keys", keys.to_str().unwrap(), "--relay", relay.to_str().unwrap(), "--to", &self.url];
         relayctl(&[&["manager"], command, &common, rest].concat())
     }
 
@@ -184,7 +185,8 @@ impl Desk {
 #[test]
 fn a_file_of_users_is_loaded_with_the_rebuild_that_the_relay_asks_for() {
     let desk = Desk::new();
-    let users: String = (0..2500).map(|n| format!("grooveAccount://{n}@,grooveIdentity://{n}@,secret\n")).collect();
+    let users: String =
+        (0..2500).map(|n| format!("grooveAccount://{n}@,grooveIdentity://{n}@,secret\n")).collect();
     let file = desk.path("users.csv");
     std::fs::write(&file, format!("account,identities,token\n{users}")).unwrap();
     let file = file.to_str().unwrap();
@@ -193,7 +195,8 @@ fn a_file_of_users_is_loaded_with_the_rebuild_that_the_relay_asks_for() {
     let report: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&report["users"], &report["rebuilt"]), (&2500.into(), &true.into()));
     assert!(report["peak_bytes"].as_u64().unwrap() > 0);
-    let dance = ["register", "add nothing", "quiescent true", "add 1000", "add 1000", "add 500", "quiescent false"];
+    let dance =
+        ["register", "add nothing", "quiescent true", "add 1000", "add 1000", "add 500", "quiescent false"];
     assert_eq!(desk.asked(), dance);
     // The shared key is in the file now, and the database is there.
     let (code, said, _) = desk.run(&["user", "add"], &["--file", file, "--batch", "10000"]);
@@ -238,7 +241,10 @@ fn each_command_asks_for_what_it_says() {
         assert_eq!(desk.asked(), [*asked]);
     }
     let (code, said, _) = desk.run(&["user", "purge"], &[account, "--json"]);
-    assert_eq!((code, said.as_str()), (Some(3), "{\"operation\":\"userPurge\",\"outcome\":\"unknown-user\"}\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(3), "{\"operation\":\"userPurge\",\"outcome\":\"unknown-user\"}\n")
+    );
 }
 
 #[test]

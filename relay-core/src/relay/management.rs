@@ -11,11 +11,16 @@ use super::{Action, Relay};
 use crate::address::{AccountUrl, IdentityUrl};
 use crate::sstp::CloseReason;
 use crate::time::Timestamp;
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Messages that a purge deletes before others have their turn.
 const PURGED_A_TURN: usize = 1024;
+
+/// Goes along with an order, a clone with each copy and with what follows from it: once the last one is gone, the order has been
+/// obeyed.
+pub type Receipt = Arc<dyn Any + Send + Sync>;
 
 /// An order about accounts of which one shard is the home. Each names at most a few hundred things, so that it takes a shard
 /// no noticeable time.
@@ -31,9 +36,9 @@ pub enum Order {
 
 impl Relay {
     /// Passes an order to its home. The driver gives each order to every shard.
-    pub fn order(&mut self, now: Timestamp, home: ShardId, order: Order) {
+    pub fn order(&mut self, now: Timestamp, home: ShardId, order: Order, receipt: Receipt) {
         self.now = now;
-        self.mesh.send(home, MeshItem::Order(order));
+        self.mesh.send(home, MeshItem::Order(order, receipt));
         self.settle();
     }
 
@@ -57,10 +62,10 @@ impl Relay {
         }
     }
 
-    pub(super) fn obey(&mut self, order: &Order) {
+    pub(super) fn obey(&mut self, order: &Order, receipt: &Receipt) {
         match order {
             Order::LockOut(targets) => {
-                self.in_mailroom(|room, around| room.lock_out(around, targets));
+                self.in_mailroom(|room, around| room.lock_out(around, targets, receipt));
             }
             Order::Purge(targets) => {
                 self.in_mailroom(|room, around| room.purge(around, targets));

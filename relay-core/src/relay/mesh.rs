@@ -7,7 +7,7 @@
 //! by the other side's last word.
 
 use super::home::ShardId;
-use super::management::Order;
+use super::management::{Order, Receipt};
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::StatusId;
 use crate::store::{Chain, Family};
@@ -245,13 +245,15 @@ pub enum MeshItem {
         outlet: OutletId,
     },
     /// Any shard to mailroom: what the management server wants of accounts that are at home there.
-    Order(Order),
+    Order(Order, Receipt),
     /// Mailroom to outlet side: this connection is not to collect the mail of the target any more.
     Evict {
         /// Whose account is locked out.
         target: Target,
         /// The connection.
         connection: ConnectionId,
+        /// That of the order.
+        receipt: Receipt,
     },
 }
 

@@ -29,7 +29,7 @@ pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
 pub use half_open::HalfOpen;
 pub use home::ShardId;
-pub use management::Order;
+pub use management::{Order, Receipt};
 pub use mesh::{ConnectionId, MeshItem};
 
 use crate::address::{AccountUrl, DeviceUrl};
@@ -665,8 +665,8 @@ impl Relay {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
             }
             MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
-            MeshItem::Order(order) => self.obey(&order),
-            MeshItem::Evict { target, connection } => self.evict(connection, &target),
+            MeshItem::Order(order, receipt) => self.obey(&order, &receipt),
+            MeshItem::Evict { target, connection, .. } => self.evict(connection, &target),
         }
     }
 

@@ -2,12 +2,13 @@
 
 use crate::bench::{Bench, Who};
 use relay_core::relay::mesh::Target;
-use relay_core::relay::{Order, ShardId};
+use relay_core::relay::{Order, Receipt, ShardId};
 use relay_core::sstp::command::SessionStatus;
 use relay_core::sstp::connection::{Ended, Event};
 use relay_core::sstp::profile::flags;
 use relay_core::sstp::text::Text;
 use relay_core::sstp::{CloseReason, ConnectResponseId, StatusId, Version};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn targets(bench: &Bench, account: usize) -> [Target; 2] {
@@ -19,10 +20,12 @@ fn targets(bench: &Bench, account: usize) -> [Target; 2] {
 /// Gives an order about an account to every shard.
 fn order(bench: &mut Bench, account: usize, order: Order) {
     let home = ShardId(bench.home(account) as u16);
+    let receipt: Receipt = Arc::new(());
     for relay in &mut bench.relays {
-        relay.order(bench.now, home, order.clone());
+        relay.order(bench.now, home, order.clone(), receipt.clone());
     }
     bench.exchange();
+    assert_eq!(Arc::strong_count(&receipt), 1, "the order has been obeyed");
 }
 
 fn lock(bench: &mut Bench, account: usize, locked_out: bool) {

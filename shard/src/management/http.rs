@@ -36,7 +36,7 @@ impl Limits {
     pub(super) fn of(settings: &tuning::Management) -> Self {
         Self {
             body_bytes: settings.body_bytes as usize,
-            connections: settings.connections,
+            connections: settings.clients,
             timeout: settings.timeout,
         }
     }

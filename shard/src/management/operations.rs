@@ -3,7 +3,7 @@
 //! apart.
 
 use super::ManagementOptions;
-use super::orders::{Orders, TooSlow};
+use super::orders::{NotDone, Orders};
 use client::SystemEntropy;
 use relay_core::address::AccountUrl;
 use relay_core::security::RelayKeys;
@@ -71,32 +71,23 @@ impl KeyLedger for Ledger {
 }
 
 /// Why a request that was right is not done.
+#[derive(Debug, thiserror::Error)]
 enum Failed {
-    Storage(StorageError),
-    Shards,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Shards(#[from] NotDone),
+    #[error("too many keys")]
     TooManyKeys,
-}
-
-impl From<StorageError> for Failed {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-impl From<TooSlow> for Failed {
-    fn from(_: TooSlow) -> Self {
-        Self::Shards
-    }
 }
 
 impl Failed {
     /// What the management server is told; the log is told the rest.
     fn tell(self, operation: Operation) -> SpmrError {
-        match self {
-            Self::Storage(error) => tracing::error!(%operation, %error, "the user database failed"),
-            Self::Shards => tracing::error!(%operation, "the shards took too long"),
-            Self::TooManyKeys => return SpmrError::TooManyKeys,
+        if matches!(self, Self::TooManyKeys) {
+            return SpmrError::TooManyKeys;
         }
+        tracing::error!(%operation, error = %self, "a management request failed");
         SpmrError::Internal
     }
 }
@@ -162,7 +153,7 @@ impl Operations {
             Request::UserPurge(accounts) => self.purge(accounts).await,
             Request::RelayDefault(defaults) => {
                 self.ledger.store.set_defaults(defaults)?;
-                self.orders.defaults(defaults).await;
+                self.orders.defaults(defaults).await?;
                 Ok(Outcome::Success)
             }
             Request::RelayQuiescent(true) => self.rest().await,
@@ -179,7 +170,7 @@ impl Operations {
                         let _exclusive = self.users.exclusive();
                         self.users.list(some)?
                     };
-                    self.orders.quotas(changed).await;
+                    self.orders.quotas(changed).await?;
                 }
                 self.users.flush()?;
                 Ok(Outcome::Success)

@@ -6,8 +6,9 @@ use crate::mesh::{Mesh, Sender};
 use relay_core::address::AccountUrl;
 use relay_core::relay::home::home;
 use relay_core::relay::mesh::Target;
-use relay_core::relay::{Order, ShardId};
+use relay_core::relay::{Order, Receipt, ShardId};
 use relay_core::spmr::Defaults;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::{QuotaChange, StorageError, UserDatabase};
@@ -26,8 +27,20 @@ pub(super) struct Orders {
 }
 
 /// A shard did not do in time what it was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shards took too long")]
 pub(super) struct TooSlow;
+
+/// Why shards did not do what they were to do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotDone {
+    /// The user database cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// They took too long.
+    #[error(transparent)]
+    TooSlow(#[from] TooSlow),
+}
 
 impl Orders {
     pub(super) fn new(mesh: Arc<Mesh<Letter>>, patience: Duration) -> Self {
@@ -50,18 +63,27 @@ impl Orders {
         tracing::error!(shard = shard.0, "the shard takes no letters");
     }
 
-    /// Gives every shard each order about accounts with one home.
-    async fn give<T: Clone>(&self, things: Vec<(ShardId, T)>, order: impl Fn(Arc<[T]>) -> Order) {
+    /// Gives every shard each order about accounts with one home, and waits until all are obeyed.
+    async fn give<T: Clone>(
+        &self,
+        things: Vec<(ShardId, T)>,
+        order: impl Fn(Arc<[T]>) -> Order,
+    ) -> Result<(), TooSlow> {
+        let (done, ended) = mpsc::channel::<Infallible>(1);
+        let receipt: Receipt = Arc::new(done);
         for at in self.shards() {
             let here: Vec<T> =
                 things.iter().filter(|(shard, _)| *shard == at).map(|(_, thing)| thing.clone()).collect();
             for some in here.chunks(THINGS_AN_ORDER) {
                 let some: Arc<[T]> = some.into();
                 for shard in self.shards() {
-                    self.post(shard, Letter::Order { home: at, order: order(some.clone()) }).await;
+                    let (order, receipt) = (order(some.clone()), receipt.clone());
+                    self.post(shard, Letter::Order { home: at, order, receipt }).await;
                 }
             }
         }
+        drop(receipt);
+        self.wait(ended).await
     }
 
     fn home(&self, account: &AccountUrl) -> ShardId {
@@ -89,55 +111,51 @@ impl Orders {
         &self,
         users: &UserDatabase,
         accounts: &[AccountUrl],
-    ) -> Result<(), StorageError> {
-        self.give(self.targets(users, accounts)?, Order::LockOut).await;
-        Ok(())
+    ) -> Result<(), NotDone> {
+        Ok(self.give(self.targets(users, accounts)?, Order::LockOut).await?)
     }
 
     /// What waits for accounts is to be deleted.
-    pub(super) async fn purge(
-        &self,
-        users: &UserDatabase,
-        accounts: &[AccountUrl],
-    ) -> Result<(), StorageError> {
-        self.give(self.targets(users, accounts)?, Order::Purge).await;
-        Ok(())
+    pub(super) async fn purge(&self, users: &UserDatabase, accounts: &[AccountUrl]) -> Result<(), NotDone> {
+        Ok(self.give(self.targets(users, accounts)?, Order::Purge).await?)
     }
 
     /// Quotas have changed.
-    pub(super) async fn quotas(&self, changes: Vec<QuotaChange>) {
+    pub(super) async fn quotas(&self, changes: Vec<QuotaChange>) -> Result<(), NotDone> {
         let things = changes
             .into_iter()
             .map(|(account, identity, quota)| (self.home(&account), (identity, quota)))
             .collect();
-        self.give(things, Order::Quota).await;
+        Ok(self.give(things, Order::Quota).await?)
     }
 
     /// Defaults have changed.
-    pub(super) async fn defaults(&self, defaults: Defaults) {
-        for shard in self.shards() {
-            self.post(shard, Letter::Defaults(defaults)).await;
-        }
+    pub(super) async fn defaults(&self, defaults: Defaults) -> Result<(), NotDone> {
+        self.all(|done| Letter::Defaults(defaults, done)).await
     }
 
     /// Makes all shards quiescent.
-    pub(super) async fn rest(&self) -> Result<(), TooSlow> {
+    pub(super) async fn rest(&self) -> Result<(), NotDone> {
         self.all(Letter::Rest).await
     }
 
     /// Makes all shards serve again.
-    pub(super) async fn resume(&self) -> Result<(), TooSlow> {
+    pub(super) async fn resume(&self) -> Result<(), NotDone> {
         self.all(Letter::Resume).await
     }
 
     /// Asks all shards, and waits until each has done it.
-    async fn all(&self, letter: impl Fn(Done) -> Letter) -> Result<(), TooSlow> {
-        let (done, mut ended) = mpsc::channel(1);
+    async fn all(&self, letter: impl Fn(Done) -> Letter) -> Result<(), NotDone> {
+        let (done, ended) = mpsc::channel(1);
         for shard in self.shards() {
             self.post(shard, letter(done.clone())).await;
         }
         drop(done);
-        // Twice, since a shard may take all of its time.
+        Ok(self.wait(ended).await?)
+    }
+
+    /// Waits for the end of all that holds the other side of the channel. A shard may take all of its time to become quiescent.
+    async fn wait(&self, mut ended: mpsc::Receiver<Infallible>) -> Result<(), TooSlow> {
         let all = tokio::time::timeout(2 * self.patience, ended.recv()).await;
         all.map_or(Err(TooSlow), |_nothing| Ok(()))
     }

@@ -3,18 +3,27 @@
 use super::{Mailroom, Subject, Surroundings};
 use crate::address::IdentityUrl;
 use crate::relay::home::ShardId;
+use crate::relay::management::Receipt;
 use crate::relay::mesh::{MailboxId, MeshItem, Target};
 use crate::sstp::StatusId;
 use hashbrown::HashSet;
 
 impl Mailroom {
     /// Those who collect mail of the targets are told, and no route leads there any more.
-    pub(in crate::relay) fn lock_out(&mut self, around: &mut Surroundings<'_>, targets: &[Target]) {
+    pub(in crate::relay) fn lock_out(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        targets: &[Target],
+        receipt: &Receipt,
+    ) {
         let mut sent_to = HashSet::new();
         for target in targets {
             let Some(state) = self.targets.get(target) else { continue };
             for &(shard, connection) in &state.collectors {
-                around.mesh.send(shard, MeshItem::Evict { target: target.clone(), connection });
+                around.mesh.send(
+                    shard,
+                    MeshItem::Evict { target: target.clone(), connection, receipt: receipt.clone() },
+                );
             }
             sent_to.extend(state.mailboxes.iter().filter(|id| self.mailboxes[id.0 as usize].routes > 0));
         }
