@@ -2,9 +2,9 @@
 //! database and waits for it; what concerns mail and connections it tells the shards in letters, and no shard ever waits
 //! for it. It runs at a low priority, since a load of a million users must not cost those who send mail.
 //!
-//! * [`http`]: from a socket to a request's body and back, within limits.
-//! * [`operations`]: what a request does.
-//! * [`orders`]: who of the shards is told.
+//! * `http`: from a socket to a request's body and back, within limits.
+//! * `operations`: what a request does.
+//! * `orders`: who of the shards is told.
 
 mod http;
 mod operations;

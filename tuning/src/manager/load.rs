@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(super) fn run(add: Add) -> Result<ExitCode, Failure> {
     let (mut users, count) = match (add.user()?, &add.file) {
         (Some(user), _) => (Users::One(Box::new(user), false), 1),
-        (None, Some(path)) => (Users::File(UserFile::open(path)?), UserFile::check(path)?),
+        (None, Some(path)) => (Users::File(Box::new(UserFile::open(path)?)), UserFile::check(path)?),
         (None, None) => return Err(Failure::Argument("--account or --file is needed".into())),
     };
     let mut conversation = Conversation::begin(&add.relay)?;

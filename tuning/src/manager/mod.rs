@@ -167,7 +167,7 @@ pub(crate) struct Accounts {
 pub(crate) fn lifetime(text: &str) -> Result<u32, String> {
     let span: Span = text.parse().map_err(|error: tuning::UnitError| error.to_string())?;
     match u32::try_from(span.as_millis() / 1000) {
-        Ok(seconds) if seconds > 0 && span.as_millis() % 1000 == 0 => Ok(seconds),
+        Ok(seconds) if seconds > 0 && span.as_millis().is_multiple_of(1000) => Ok(seconds),
         _ => Err("a lifetime is whole seconds, at least one and at most 136 years".into()),
     }
 }

@@ -21,7 +21,7 @@ const MAX_IDENTITIES: usize = relay_core::security::MAX_IDENTITIES_PER_ACCOUNT;
 /// A file of users, or one user.
 pub(super) enum Users {
     /// A file.
-    File(UserFile),
+    File(Box<UserFile>),
     /// One user, and whether it was taken.
     One(Box<ListedUser>, bool),
 }
@@ -39,7 +39,7 @@ impl UserSource for Users {
     fn rewind(&mut self) -> Result<(), Failure> {
         match self {
             Self::File(file) => {
-                *file = UserFile::open(&file.path)?;
+                **file = UserFile::open(&file.path)?;
                 Ok(())
             }
             Self::One(_, taken) => {
@@ -146,7 +146,7 @@ mod tests {
         let (_folder, path) =
             file("lifetime,identities,account,quota\n2 days,i://1 i://2,a://1,\"2 GB\"\n,,a://2,\n");
         assert_eq!(UserFile::check(&path).unwrap(), 2);
-        let mut users = Users::File(UserFile::open(&path).unwrap());
+        let mut users = Users::File(Box::new(UserFile::open(&path).unwrap()));
         for _ in 0..2 {
             users.rewind().unwrap();
             let first = users.next_user().unwrap().unwrap();

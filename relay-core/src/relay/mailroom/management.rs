@@ -49,9 +49,7 @@ impl Mailroom {
             let found = &self.messages[message as usize];
             let places = found.recipients.mailboxes.iter().enumerate();
             let excluded: Vec<u32> = places
-                .filter(|(place, id)| {
-                    mailboxes.contains(*id) && !found.is_excluded(*place as u32)
-                })
+                .filter(|(place, id)| mailboxes.contains(*id) && !found.is_excluded(*place as u32))
                 .map(|(place, _)| place as u32)
                 .collect();
             self.exclude(message, &excluded);
