@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the table calls the files.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 15] = [
     ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
     ("registrations", "relay-core/src/security/tests/registrations.rs"),
     ("attacks", "relay-core/src/security/tests/attacks.rs"),
@@ -18,6 +18,10 @@ const FILES: [(&str, &str); 11] = [
     ("relay/tokens", "shard/tests/tokens.rs"),
     ("relay/init", "shard/src/init.rs"),
     ("users", "storage/src/users.rs"),
+    ("relay/management", "shard/tests/management.rs"),
+    ("spmr/secured", "relay-core/src/spmr/secured.rs"),
+    ("spmr/tests", "relay-core/src/spmr/tests.rs"),
+    ("spmr/xml", "relay-core/src/spmr/xml.rs"),
 ];
 
 fn root() -> PathBuf {

@@ -91,7 +91,7 @@ impl UserDatabase {
     /// changes are visible and the next successful call makes them durable too.
     pub fn apply(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
         self.make_visible(changes)?;
-        self.make_durable()
+        self.flush()
     }
 
     /// Lets `decide` read records and say what is to change, makes all of its changes or none, durably, and gives back what else
@@ -111,13 +111,8 @@ impl UserDatabase {
             said
         };
         // Also if nothing changed: what was read may be somebody's change that is not durable yet.
-        self.make_durable()?;
+        self.flush()?;
         Ok(said)
-    }
-
-    fn make_durable(&self) -> Result<(), StorageError> {
-        self.database.flush()?;
-        Ok(())
     }
 
     fn make_visible(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {

@@ -187,15 +187,12 @@ impl Relay {
 
     fn is_locked_out(&self, device: &Text) -> bool {
         let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
-        record.is_some_and(|record| {
-            let all_locked_out = || record.accounts.iter().all(|account| self.is_account_locked_out(account));
-            record.locked_out || (!record.accounts.is_empty() && all_locked_out())
-        })
+        record.is_some_and(|record| record.locked_out)
     }
 
     /// A device all of whose users are locked out is so itself (management-soap-spmr 7.9).
-    fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> bool {
-        let locked_out = |account| self.directory.account(account).is_some_and(|account| account.locked_out);
+    pub(super) fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> bool {
+        let locked_out = |account| self.is_account_locked_out(account);
         !record.accounts.is_empty() && record.accounts.iter().all(locked_out)
     }
 

@@ -95,7 +95,7 @@ impl Relay {
             }
             Target::Device(_, device) => {
                 let record = self.directory.device(device).unwrap_or_default();
-                if record.accounts.iter().all(|account| self.is_account_locked_out(account)) {
+                if self.has_only_locked_out_accounts(&record) {
                     // Its next Connect is rejected, and says so.
                     self.connection(id).close(CloseReason::NoReason, 0);
                 }

@@ -238,8 +238,7 @@ impl Relay {
         let expires_at = |lifetime_seconds: Option<u32>| {
             now.as_secs().saturating_add(said.or(lifetime_seconds).map_or(default, u64::from))
         };
-        let (&last, routes) =
-            sender.routes.split_last().expect("who is live has a route to the recipients");
+        let (&last, routes) = sender.routes.split_last().expect("who is live has a route to the recipients");
         let mut deposit_part = DepositPart {
             route: last.route,
             deposit,
