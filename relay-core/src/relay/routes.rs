@@ -1,5 +1,5 @@
-//! How a sender's recipients become routes: one for each home shard, segment family and lifetime, so that a message is one item and one
-//! record there, however many recipients it has. Nobody is named twice in it, and what names them in a record is bounded.
+//! How a sender's recipients become routes: one for each home shard, segment family and lifetime, so that a message is one item
+//! and one record there, however many recipients it has. Nobody is named twice in it, and what names them in a record is bounded.
 
 use super::home::{self, ShardId};
 use super::mesh::RouteRecipient;
