@@ -1,5 +1,6 @@
 //! What reaches a shard from another thread.
 
+use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
 use relay_core::relay::{ConnectionId, MeshItem, Registered};
@@ -29,6 +30,8 @@ pub enum Letter {
         /// The verdict.
         outcome: Registered,
     },
+    /// An operator's or manager's order.
+    Command(Command),
     /// Shut down.
     Stop,
 }

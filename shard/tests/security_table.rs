@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the table calls the files.
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 13] = [
     ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
     ("registrations", "relay-core/src/security/tests/registrations.rs"),
     ("attacks", "relay-core/src/security/tests/attacks.rs"),
@@ -16,7 +16,9 @@ const FILES: [(&str, &str); 11] = [
     ("relay/strangers", "shard/tests/strangers.rs"),
     ("relay/tls", "shard/tests/tls.rs"),
     ("relay/tokens", "shard/tests/tokens.rs"),
+    ("relay/operator", "shard/tests/operator/commands.rs"),
     ("relay/init", "shard/src/init.rs"),
+    ("relay/socket", "shard/src/operations/socket.rs"),
     ("users", "storage/src/users.rs"),
 ];
 

@@ -12,6 +12,7 @@ mod append;
 mod batch;
 mod directory;
 mod error;
+pub mod events;
 mod ledger;
 mod log;
 mod manifest;

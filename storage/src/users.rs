@@ -2,6 +2,7 @@
 //! [`UserDatabase::apply`] returns. Decides nothing about who may register what.
 
 use crate::error::StorageError;
+use crate::events;
 use crate::users_format::Stored;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
 use relay_core::directory::{AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord};
@@ -256,7 +257,7 @@ fn damaged(tree: &'static str, key: &[u8], reason: &'static str) -> StorageError
 
 fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Option<R> {
     record.unwrap_or_else(|error| {
-        tracing::warn!(%error, "a record of the user database counts as missing");
+        tracing::warn!(event = events::USER_RECORD_DAMAGED, %error, "a record of the user database counts as missing");
         None
     })
 }

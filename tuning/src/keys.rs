@@ -4,7 +4,8 @@
 //! Only keys that the relay obeys are here.
 
 use crate::kind::{
-    Address, Choice, FilePath, Flag, Kind, List, OneOf, ProductVersion, Size, Time, Url, Whole,
+    Address, AnyPort, Choice, DataPath, FilePath, Flag, Kind, List, OneOf, ProductVersion, Size, Time, Url,
+    Whole,
 };
 use crate::read::Reader;
 use crate::table::{Key, Preset, Section, choices, settings};
@@ -221,11 +222,49 @@ settings! {
         /// in the legacy profile and more than 1000 in the modern one.
         registration_threads: usize as Whole { min: 1, max: 64 } => 2;
     }
-    /// What the relay says about itself, on standard error.
+    /// Metrics, in the text format of Prometheus at /metrics, and whether the relay lives (/healthz) and is ready for
+    /// connections (/readyz), over HTTP.
+    metrics: Metrics {
+        /// Addresses for it; none by default. Whoever reaches them can read: an address of this machine alone, such as
+        /// 127.0.0.1:9249, or one behind a firewall. With port 0 the system chooses one, and `relayctl status` shows it.
+        listen: Vec<SocketAddr> as List { of: AnyPort, may_be_empty: true } => [];
+    }
+    /// How operators reach the running relay.
+    operator: Operator {
+        /// The Unix socket for relayctl. Only the user that the relay runs as may open it (mode 0600). Linux allows a path of 107
+        /// bytes.
+        socket: PathBuf as DataPath => "relayd.sock";
+    }
+    /// What the relay watches of its machine. At a warning it only says so. At the critical level of the disk it stops taking
+    /// messages, which its senders then keep, and goes on delivering; at that of anything else it answers new connections
+    /// with TryLater. It goes on by itself when there is room again.
+    monitor: Monitor {
+        /// How often it looks.
+        interval: Duration as Time::up_to(HOUR) => "10 s";
+        /// How far below a level the use must fall before that level is over, in percent of what there is.
+        hysteresis_percent: usize as Whole { min: 0, max: 50 } => 3;
+        /// Use of the disk that holds data_dir, by whomever.
+        disk_warning_percent: usize as Whole { min: 1, max: 100 } => 80;
+        /// The same, critical.
+        disk_critical_percent: usize as Whole { min: 1, max: 100 } => 95;
+        /// Memory of the relay, of what its control group or else the machine has.
+        memory_warning_percent: usize as Whole { min: 1, max: 100 } => 75;
+        /// The same, critical.
+        memory_critical_percent: usize as Whole { min: 1, max: 100 } => 90;
+        /// File descriptors of the relay, of what it may have.
+        descriptors_warning_percent: usize as Whole { min: 1, max: 100 } => 80;
+        /// The same, critical.
+        descriptors_critical_percent: usize as Whole { min: 1, max: 100 } => 95;
+        /// Connections, of limits.connections_per_shard of all shards.
+        connections_warning_percent: usize as Whole { min: 1, max: 100 } => 80;
+        /// The same, critical.
+        connections_critical_percent: usize as Whole { min: 1, max: 100 } => 98;
+    }
+    /// What the relay says about itself: to the journal if systemd runs it, with every field by name, else to standard error.
     log: Log {
         /// How much; each level includes those before it.
         level: LogLevel as OneOf::<LogLevel>::NEW => "info";
-        /// The form of a line.
+        /// The form of a line on standard error.
         format: LogFormat as OneOf::<LogFormat>::NEW => "text";
     }
 }

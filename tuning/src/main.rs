@@ -1,6 +1,8 @@
-//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, and hands what concerns users
-//! on to relayd; it changes nothing by itself.
+//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, asks and tells a running
+//! relay through its operator socket, and hands what concerns users on to relayd.
 #![forbid(unsafe_code)]
+
+mod operate;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -15,7 +17,14 @@ Examples:
   relayctl config default --url grooveDNS://relay.example.com > furrow.toml
   relayctl config check furrow.toml
   relayctl config explain limits.message_bytes
-  relayctl user token --data /var/lib/furrow --account grooveAccount://...@";
+  relayctl user token --data /var/lib/furrow --account grooveAccount://...@
+  relayctl status
+  relayctl top
+  relayctl mailboxes --order slowest --most 5 --json
+  relayctl devices clear-keys --device dpp://relay.example.com/...
+  relayctl drain
+
+Every command that talks to a running relay has --json.";
 
 const CONFIG_HELP: &str = "\
 Examples:
@@ -50,6 +59,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
 
 #[derive(Subcommand)]
@@ -87,14 +98,28 @@ enum Refusal {
 }
 
 fn main() -> ExitCode {
-    let command = match Arguments::parse().command {
-        Command::Config(command) => command,
+    match Arguments::parse().command {
+        Command::Config(command) => configure(command),
         Command::User { arguments } => {
             let error = relayd_user(&arguments);
             eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
+        Command::Operate(command) => operate(command),
+    }
+}
+
+fn operate(command: operate::Operate) -> ExitCode {
+    match operate::run(command) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            eprintln!("relayctl: {error}");
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}
+
+fn configure(command: ConfigCommand) -> ExitCode {
     match answer(command) {
         Ok(text) => print(&text),
         Err(refusal) => {

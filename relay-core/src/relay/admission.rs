@@ -132,7 +132,7 @@ impl Relay {
             connection.accept(Default::default(), Bytes::new(), false);
             return connection.close(CloseReason::CrossedConnections, 0);
         }
-        if self.draining || self.peers.len() > self.config.max_connections || self.puts_off(id) {
+        if self.draining || self.is_full() || self.puts_off(id) {
             let retry_time = self.config.retry_time.as_secs() as u32;
             return self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
         }
@@ -153,6 +153,12 @@ impl Relay {
                 peer.connection.accept(now, token, true);
             }
         }
+    }
+
+    /// Whether there is no room for another connection, by the shard's own bound or by the operator's word.
+    fn is_full(&mut self) -> bool {
+        self.stats.refused_newcomers += u64::from(!self.newcomers);
+        !self.newcomers || self.peers.len() > self.config.max_connections
     }
 
     /// Only connections that have proven to be the device's count, or strangers could shut it out by naming it.

@@ -70,6 +70,15 @@ pub enum Target {
     Account(AccountUrl),
 }
 
+impl Target {
+    /// The account whose mail it is.
+    pub fn account(&self) -> &AccountUrl {
+        match self {
+            Target::Device(account, _) | Target::Account(account) => account,
+        }
+    }
+}
+
 /// A recipient as the origin names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRecipient {

@@ -15,8 +15,10 @@ mod admission;
 pub mod config;
 mod half_open;
 pub mod home;
+pub mod latency;
 mod mailroom;
 pub mod mesh;
+pub mod operator;
 mod origin;
 mod outlet;
 mod peer;
@@ -28,7 +30,9 @@ pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
 pub use half_open::HalfOpen;
 pub use home::ShardId;
+pub use latency::Latencies;
 pub use mesh::{ConnectionId, MeshItem};
+pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
 
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::directory::Directory;
@@ -164,6 +168,18 @@ pub struct RelayStats {
     pub faults: u64,
     /// Times that a connection's sessions were stopped.
     pub stops: u64,
+    /// Bytes received on connections.
+    pub received_bytes: u64,
+    /// Payload bytes that arrived at this shard's mailroom.
+    pub deposited_bytes: u64,
+    /// Payload bytes of messages acknowledged by a recipient.
+    pub delivered_bytes: u64,
+    /// Messages refused because the relay takes no more mail.
+    pub refused_deposits: u64,
+    /// Connects answered with TryLater because the relay takes no more connections.
+    pub refused_newcomers: u64,
+    /// From the end of a message to its completion: what its sender waits for.
+    pub completion: Latencies,
 }
 
 /// One shard's brain. See the module's head.
@@ -194,6 +210,10 @@ pub struct Relay {
     touched: Vec<ConnectionId>,
     actions: VecDeque<Action>,
     draining: bool,
+    /// Since when no messages are taken.
+    deposits_stopped: Option<Timestamp>,
+    /// Whether connections are taken.
+    newcomers: bool,
     stats: RelayStats,
 }
 
@@ -239,6 +259,8 @@ impl Relay {
             touched: Vec::new(),
             actions: VecDeque::new(),
             draining: false,
+            deposits_stopped: None,
+            newcomers: true,
             stats: RelayStats::default(),
         }
     }
@@ -279,6 +301,7 @@ impl Relay {
     /// Bytes arrived on a connection.
     pub fn received(&mut self, now: Timestamp, id: ConnectionId, bytes: Bytes) {
         self.now = now;
+        self.stats.received_bytes += bytes.len() as u64;
         if let Some(peer) = self.live_peer(id) {
             peer.connection.receive(now, bytes);
             self.poll_connection(id);
@@ -445,20 +468,8 @@ impl Relay {
 
     /// Ends all connections with ConnectClose Resting and the configured ReturnTime.
     pub fn close_all(&mut self, now: Timestamp) {
-        self.now = now;
-        let return_time = self.config.return_time.as_secs() as u32;
-        let ids: Vec<_> = self.peers.iter().map(|(_, peer)| peer.id).collect();
-        for id in ids {
-            let connection = self.connection(id);
-            if connection.is_established() {
-                connection.close(CloseReason::Resting, return_time);
-            } else {
-                connection.transport_lost();
-            }
-            self.poll_connection(id);
-            self.touch(id);
-        }
-        self.settle();
+        let return_time = self.config.return_time;
+        self.disconnect(now, &Whom::Everybody, CloseReason::Resting, return_time);
     }
 
     /// Connections at present.

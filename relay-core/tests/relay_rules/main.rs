@@ -10,6 +10,7 @@ mod deposit;
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod dice;
 mod limits;
+mod operator;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;
