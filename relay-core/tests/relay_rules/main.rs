@@ -13,3 +13,4 @@ mod limits;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;
+mod presence;
