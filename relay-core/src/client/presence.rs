@@ -238,7 +238,10 @@ impl PresenceDesk {
         }
         match outcome {
             Ok(()) => drop(self.listening.insert(session, decoder)),
-            Err(_) => connection.close_session(session, CloseReason::ProtocolError),
+            Err(_) => {
+                connection.close_session(session, CloseReason::ProtocolError);
+                self.know_nothing(events);
+            }
         }
         None
     }
