@@ -253,8 +253,8 @@ impl PresenceDesk {
         ends: bool,
         events: &mut VecDeque<Event>,
     ) -> Result<(), Malformed> {
-        for slice in part.payload {
-            decoder.push(slice);
+        for slice in part.payload.iter() {
+            decoder.push(slice.clone());
             while let Some(item) = decoder.poll()? {
                 let Item::Notify(status, device) = item else { return Err(Malformed::Direction) };
                 // What was on its way when the device was unwatched is of no interest any more.

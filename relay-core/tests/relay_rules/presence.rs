@@ -532,7 +532,7 @@ fn a_malformed_body_closes_its_session_and_the_connection_stays() {
         let closed = Event::SessionClosed { session: theirs, reason: CloseReason::ProtocolError };
         let events = bench.events(publisher);
         assert!(events.contains(&closed), "{events:?}");
-        assert!(events.contains(&Event::Acknowledged { session: theirs, tag: 0 }), "{events:?}");
+        assert!(events.contains(&Event::Acknowledged { session: theirs, tag: 0, count: 1 }), "{events:?}");
         assert_eq!(bench.relays[0].stats().presence.malformed, 1);
         assert_eq!(told(&mut bench, subscriber), [(Status::Offline, device(1))], "with all it published");
         let mail = bench.open(publisher, 2, false);

@@ -117,7 +117,7 @@ impl Relay {
     ) -> Result<(), Misuse> {
         let held = self.presence.attendees[index as usize].session(session).expect("it has a slot");
         let mut decoder = std::mem::take(&mut held.decoder);
-        for slice in &part.payload {
+        for slice in part.payload.iter() {
             decoder.push(slice.clone());
             while let Some(item) = decoder.poll()? {
                 self.presence_item(index, slot, item)?;

@@ -213,7 +213,8 @@ impl Actor {
                     let speaking = self.speaking.as_mut().filter(|speaking| speaking.session == session);
                     speaking.expect("only what was opened is answered").ready = true;
                 }
-                Event::Acknowledged { session, tag } => {
+                Event::Acknowledged { session, tag, count } => {
+                    assert_eq!(count, 1, "every message has a tag of its own");
                     let speaking = self.speaking.as_mut().filter(|speaking| speaking.session == session);
                     if let Some(speaking) = speaking {
                         assert_eq!(tag, speaking.acknowledged + 1);
@@ -267,7 +268,7 @@ impl Actor {
     ) {
         let listening = self.listening.as_mut().filter(|listening| listening.session == session);
         let listening = listening.expect("parts come on open sessions");
-        for slice in &part.payload {
+        for slice in part.payload.iter() {
             listening.decoder.push(slice.clone());
             while let Some(item) = listening.decoder.poll().expect("a relay says what is right") {
                 let Item::Notify(status, url) = item else { panic!("not for a client: {item:?}") };
