@@ -12,4 +12,5 @@ pub(crate) mod mixed;
 pub(crate) mod online;
 pub(crate) mod soak;
 pub(crate) mod strangers;
+pub(crate) mod presence;
 pub(crate) mod traffic;
