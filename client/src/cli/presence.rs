@@ -70,10 +70,12 @@ pub(crate) async fn watch(watch: PresenceWatch, directory: &Path, printer: &Prin
         refusals.spawn(async move { refusal(client, &identity).await });
     }
     let shown = async {
-        match () {
-            () if watch.once => once(&watch, &mut statuses, printer).await,
-            () if !printer.is_json() && std::io::stdout().is_terminal() => live(&mut statuses).await,
-            () => lines(&mut statuses, printer).await,
+        if watch.once {
+            once(&watch, &mut statuses, printer).await
+        } else if !printer.is_json() && std::io::stdout().is_terminal() {
+            live(&mut statuses).await
+        } else {
+            lines(&mut statuses, printer).await
         }
     };
     let outcome = tokio::select! {
