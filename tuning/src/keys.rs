@@ -211,7 +211,7 @@ settings! {
         window: Duration as Time::up_to(10 * SECOND) => "100 ms";
         /// How long a device that has lost its last connection is still shown as it was. A few seconds spare everybody who
         /// watches it the news of a short interruption.
-        offline_damping: Duration as Time::up_to(MINUTE) => "0 ms";
+        offline_damping: Duration as Time { min: 0, max: MINUTE, step: 1 } => "0 ms";
         /// Devices that one connection may watch. One above it is answered with the status unknown and not watched; after 1024
         /// such answers that wait to be sent, the session is closed.
         subscriptions_per_connection: usize as Whole { min: 1, max: 1_000_000 } => 10000;
