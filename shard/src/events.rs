@@ -113,10 +113,10 @@ events! {
         "The peer comes again. If it goes on, the shard `to` is overloaded: `relayctl top`.";
     HAND_OVER_FAILED = 4003, Warn, "a connection could not be handed over",
         "The peer comes again. `error` says why.";
-    HAND_OVER_LOST = 4005, Warn, "a connection was lost on its way here",
-        "The peer comes again. `error` says why.";
     CONNECTION_ENDED = 4004, Debug, "connection ended",
         "`how` says how.";
+    HAND_OVER_LOST = 4005, Warn, "a connection was lost on its way here",
+        "The peer comes again. `error` says why.";
 
     SECURITY_FAILURE = 5001, Warn, "security failure",
         "`device`, `account` and `address` failed to prove or to register something; `reason` says what. One device again and \

@@ -14,7 +14,7 @@ use crate::tls::{Certificate, CertificateError};
 use crate::worker::{Worker, WorkerOptions};
 use client::Clock;
 use glommio::{LocalExecutorBuilder, Placement};
-use relay_core::relay::{RelayConfig, ShardId};
+use relay_core::relay::{PresenceConfig, RelayConfig, ShardId};
 use relay_core::security::{KeyFileError, RelayKeys};
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
@@ -346,8 +346,20 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
         lifetime: config.mail.lifetime,
         quota_per_identity: config.mail.quota_per_identity,
         quota_per_device: config.mail.quota_per_device,
+        presence: presence_config(config),
         retry_time: config.timers.retry_time,
         return_time: config.timers.return_time,
         ..RelayConfig::new(Arc::new(connection), shards)
+    }
+}
+
+fn presence_config(config: &Config) -> PresenceConfig {
+    let presence = &config.presence;
+    PresenceConfig {
+        enabled: presence.enabled,
+        window: presence.window,
+        offline_damping: presence.offline_damping,
+        max_subscriptions_per_connection: presence.subscriptions_per_connection,
+        max_subscribers_per_device: presence.subscribers_per_device,
     }
 }

@@ -21,6 +21,7 @@ use glommio::timer::sleep;
 use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
 use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
+use relay_core::time::Timestamp;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -106,6 +107,9 @@ pub struct Worker {
     /// Connections that wait for room at their home.
     waiting: Cell<usize>,
     meter: publish::Meter,
+    /// What the timer task waits for, and how it is told of an earlier moment.
+    due: Cell<Timestamp>,
+    sooner: Signal,
     stopping: Cell<bool>,
     stopped: Signal,
 }
@@ -232,6 +236,8 @@ impl Worker {
             touched: RefCell::default(),
             lingering: Cell::new(0),
             meter: publish::Meter::default(),
+            due: Cell::new(Timestamp(0)),
+            sooner: Signal::default(),
             stopping: Cell::new(false),
             stopped: Signal::default(),
         }))
@@ -316,7 +322,7 @@ impl Worker {
         relay.is_settled() && relay.unanswered() == 0
     }
 
-    fn now(&self) -> relay_core::time::Timestamp {
+    fn now(&self) -> Timestamp {
         self.options.clock.now()
     }
 
@@ -466,6 +472,10 @@ impl Worker {
         self.touched.replace(touched);
         self.post_letters();
         self.perform_actions();
+        // Subscribers wait for less than the timer task may sleep.
+        if self.relay.borrow().next_notify().is_some_and(|due| due < self.due.get()) {
+            self.sooner.raise();
+        }
         if self.relay.borrow().has_appends() {
             self.append.raise();
         }
@@ -798,7 +808,8 @@ impl Worker {
         loop {
             let due = self.relay.borrow().poll_timeout();
             let wait = due.since(self.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP);
-            sleep(wait).await;
+            self.due.set(self.now() + wait);
+            futures_lite::future::or(sleep(wait), self.sooner.wait()).await;
             self.relay.borrow_mut().handle_timeout(self.now());
             self.after_input();
             self.publish();

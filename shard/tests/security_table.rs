@@ -6,13 +6,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the table calls the files.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 15] = [
     ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
     ("registrations", "relay-core/src/security/tests/registrations.rs"),
     ("attacks", "relay-core/src/security/tests/attacks.rs"),
     ("core/strangers", "relay-core/tests/strangers.rs"),
     ("core/admission", "relay-core/tests/relay_rules/admission.rs"),
     ("core/deposit", "relay-core/tests/relay_rules/deposit.rs"),
+    ("core/publishing", "relay-core/tests/relay_rules/presence/publishing.rs"),
+    ("core/telling", "relay-core/tests/relay_rules/presence/telling.rs"),
     ("relay/strangers", "shard/tests/strangers.rs"),
     ("relay/tls", "shard/tests/tls.rs"),
     ("relay/tokens", "shard/tests/tokens.rs"),

@@ -204,6 +204,21 @@ settings! {
         /// Bytes of mail that may wait for one device.
         quota_per_device: u64 as Size::between(KIB, 1024 * TIB) => "4 GB";
     }
+    /// Who is online, for those who want to know (WAN DPP).
+    presence: Presence {
+        /// Whether the relay has presence. Without it clients are told that there is no such resource.
+        enabled: bool as Flag => true;
+        /// How long the changes for one subscriber are gathered before they are told, in one message.
+        window: Duration as Time::up_to(10 * SECOND) => "100 ms";
+        /// How long a device that has lost its last connection is still shown as it was. A few seconds spare everybody who
+        /// watches it the news of a short interruption.
+        offline_damping: Duration as Time { min: 0, max: MINUTE, step: 1 } => "0 ms";
+        /// Devices that one connection may watch. One above it is answered with the status unknown and not watched; after 1024
+        /// such answers that wait to be sent, the session is closed.
+        subscriptions_per_connection: usize as Whole { min: 1, max: 1_000_000 } => 10000;
+        /// Connections of one shard that may watch the same device. One above it is answered with the status unknown.
+        subscribers_per_device: usize as Whole { min: 1, max: 1_000_000 } => 10000;
+    }
     /// How mail is written to the disk.
     storage: Storage {
         /// The size of a file of the log. At least batch_bytes.

@@ -4,6 +4,7 @@
 use super::home;
 use super::mesh::{ConnectionId, MeshItem, Target};
 use super::peer::Attachment;
+use super::presence::aliases;
 use super::{Action, Relay, SecurityFailure};
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::directory::DeviceRecord;
@@ -126,7 +127,8 @@ impl Relay {
         if locked_out || record.as_ref().is_some_and(|record| self.has_only_locked_out_accounts(record)) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
-        self.peer_mut(id).device = Some(device.clone());
+        let peer = self.peer_mut(id);
+        (peer.device, peer.aliases) = (Some(device.clone()), aliases(&connect));
         if self.has_too_many_connections(&device) {
             let connection = self.connection(id);
             connection.accept(Default::default(), Bytes::new(), false);

@@ -9,7 +9,7 @@
 //! * [`Relay::next_action`]: the rest.
 //!
 //! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
-//! `mailroom`, where they wait; `outlet`, where they go.
+//! `mailroom`, where they wait; `outlet`, where they go. Beside them stands `presence`: who is online, and who is told.
 
 mod admission;
 pub mod config;
@@ -22,6 +22,7 @@ pub mod operator;
 mod origin;
 mod outlet;
 mod peer;
+mod presence;
 mod routes;
 mod strangers;
 mod wheel;
@@ -33,6 +34,7 @@ pub use home::ShardId;
 pub use latency::Latencies;
 pub use mesh::{ConnectionId, MeshItem};
 pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
+pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
 
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::directory::Directory;
@@ -49,6 +51,7 @@ use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
 use peer::Peer;
+use presence::{NOTIFY_TAG, Presence};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -180,6 +183,8 @@ pub struct RelayStats {
     pub refused_newcomers: u64,
     /// From the end of a message to its completion: what its sender waits for.
     pub completion: Latencies,
+    /// Of presence.
+    pub presence: PresenceStats,
 }
 
 /// One shard's brain. See the module's head.
@@ -204,6 +209,7 @@ pub struct Relay {
     credited: Vec<OutletId>,
     /// Bytes in the outputs of all connections.
     output_bytes: usize,
+    presence: Presence,
     mesh: Mesh,
     wheel: TimerWheel,
     sweep_at: Timestamp,
@@ -240,6 +246,7 @@ impl Relay {
             shard,
             mesh: Mesh::new(shard, config.shards),
             strangers: Strangers::new(config.half_open.clone()),
+            presence: Presence::new(&config.presence, config.shards),
             config,
             directory,
             entropy,
@@ -337,6 +344,7 @@ impl Relay {
 
     /// Items for another shard, to be taken from the front as its queue has room. Call [`Relay::outbox_drained`] afterwards.
     pub fn outbox(&mut self, to: ShardId) -> &mut VecDeque<MeshItem> {
+        self.post_presence(to);
         self.mesh.outbox(to)
     }
 
@@ -391,7 +399,8 @@ impl Relay {
 
     /// When [`Relay::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Timestamp {
-        self.wheel.next().map_or(self.sweep_at, |next| next.min(self.sweep_at))
+        let due = [self.wheel.next(), self.presence.next_due()];
+        due.into_iter().flatten().fold(self.sweep_at, Timestamp::min)
     }
 
     /// Acts on everything that is due.
@@ -413,6 +422,7 @@ impl Relay {
             }
             self.arm(id);
         }
+        self.presence_timeout();
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP_EVERY;
             self.in_mailroom(|room, around| room.sweep(around, SWEEP_MAILBOXES));
@@ -569,21 +579,33 @@ impl Relay {
             Event::ConnectAuthenticate { token } => self.connect_authenticate_received(id, &token),
             Event::Open(open) => self.open_received(id, open),
             Event::FanoutOpen(open) => self.fanout_open_received(id, open),
-            Event::SessionReady(session) => self.outlet_ready(id, session),
+            Event::SessionReady(session) => {
+                if !self.presence_ready(id, session) {
+                    self.outlet_ready(id, session);
+                }
+            }
             Event::SessionStopped(_) => {}
-            Event::SessionRefused { session, .. } => self.outlet_gone(id, session),
+            Event::SessionRefused { session, .. } => {
+                self.outlet_gone(id, session);
+                self.presence_session_gone(id, session);
+            }
             Event::SessionClosed { session, .. } => {
                 self.end_sender(id, session);
                 self.outlet_gone(id, session);
                 self.detach(id, session);
+                self.presence_session_gone(id, session);
             }
-            Event::MessageTooLong(session) => self.end_sender(id, session),
+            Event::MessageTooLong(session) => {
+                self.end_sender(id, session);
+                self.presence_session_gone(id, session);
+            }
             Event::Attach(request) => self.attach_received(id, request),
             Event::AttachAuthenticate { event, token } => {
                 self.attach_authenticate_received(id, event, &token)
             }
             Event::Register(request) => self.register_received(id, request),
             Event::Part { session, part, end } => self.part_received(id, session, part, end),
+            Event::Acknowledged { tag: NOTIFY_TAG, count, .. } => self.presence_acknowledged(id, count),
             Event::Acknowledged { tag, count, .. } => self.outlet_acknowledged(tag, count),
             Event::Ended(how) => self.clean_up(id, how),
             Event::ConnectResponse { .. }
@@ -610,6 +632,7 @@ impl Relay {
         let device = peer.device.take();
         let authenticated = peer.authenticated;
         self.no_stranger(id);
+        self.presence_connection_gone(id);
         if let Some(device) = device.as_ref().filter(|_| authenticated)
             && let Some(connections) = self.devices.get_mut(device)
         {
@@ -667,18 +690,20 @@ impl Relay {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
             }
             MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
+            MeshItem::Presence(notes) => self.presence_notes(from, notes),
         }
     }
 
     /// Lets the rooms of this shard say to each other what they have to say.
     fn settle(&mut self) {
         loop {
+            self.post_presence(self.shard);
             while let Some(item) = self.mesh.next_local() {
                 self.mesh_item(self.shard, item);
             }
             self.send_credits();
             self.resume_stopped();
-            if self.mesh.is_local_empty() {
+            if self.mesh.is_local_empty() && !self.presence.has_notes(self.shard) {
                 return;
             }
         }

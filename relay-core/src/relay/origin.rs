@@ -82,6 +82,9 @@ impl Relay {
     /// Open (3.3.5.5).
     pub(super) fn open_received(&mut self, id: ConnectionId, open: Open) {
         let session = open.session;
+        if open.resource_url.as_str() == RESOURCE_WAN_DPP {
+            return self.presence_open_received(id, &open);
+        }
         match self.session_for(id, &open) {
             Ok(recipient) => self.start_session(id, session, vec![recipient], None),
             Err(response) => self.connection(id).respond(session, response),
@@ -89,9 +92,6 @@ impl Relay {
     }
 
     fn session_for(&self, id: ConnectionId, open: &Open) -> Result<RouteRecipient, OpenResponseId> {
-        if open.resource_url.as_str() == RESOURCE_WAN_DPP {
-            return Err(OpenResponseId::NoResource);
-        }
         let resource = self.resource_for(id, &open.resource_url)?;
         self.recipient(0, &resource, &open.identity_url, &open.device_url)
             .map_err(|_| OpenResponseId::Unknown)
@@ -225,8 +225,10 @@ impl Relay {
         let refuses = self.refuses_deposits();
         let peer = self.peers.get_mut(id.index()).expect("events come from live connections");
         let Some(sender) = peer.senders.get_mut(&session).filter(|sender| sender.live > 0) else {
-            if let Some(end) = end {
-                peer.connection.complete(end);
+            if !self.presence_part(id, session, &part, end)
+                && let Some(end) = end
+            {
+                self.connection(id).complete(end);
             }
             return;
         };

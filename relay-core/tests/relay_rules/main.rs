@@ -14,3 +14,4 @@ mod operator;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;
+mod presence;
