@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::holder::{self, Hold};
 use crate::report::Report;
 use crate::workload::{
-    auth, brain, connections, crash, drain, durable, fanout, mixed, online, soak, strangers,
+    auth, brain, connections, crash, drain, durable, fanout, mixed, online, presence, soak, strangers,
 };
 use clap::{Parser, Subcommand};
 
@@ -72,6 +72,8 @@ enum Workload {
     Brain(brain::Brain),
     /// Do people who talk notice an address that keeps thousands of handshakes half-open?
     Strangers(strangers::Strangers),
+    /// When a crowd comes online at once, how soon does everybody know, and in how many messages?
+    Presence(presence::Presence),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
     Crash(crash::Crash),
 }
@@ -89,6 +91,7 @@ impl Workload {
             Workload::Connections(options) => connections::run(options),
             Workload::Brain(options) => brain::run(options),
             Workload::Strangers(options) => strangers::run(options),
+            Workload::Presence(options) => presence::run(options),
             Workload::Crash(options) => crash::run(options),
         }
     }

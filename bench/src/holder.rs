@@ -58,7 +58,7 @@ pub(crate) struct Held {
 }
 
 /// The loopback address from which the connection of a user comes.
-fn source(user: u32) -> Ipv4Addr {
+pub(crate) fn source(user: u32) -> Ipv4Addr {
     let [_, _, high, low] = (user / PER_ADDRESS + 1).to_be_bytes();
     Ipv4Addr::new(127, 77, high, low)
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use client::SystemEntropy;
 use relay_core::security::{self, ClientCredentials, HelloAnswer, Layer};
 use relay_core::sstp::command::{AccountRequest, CommandId, Connect, FanoutEntry, FanoutOpen, Open};
-use relay_core::sstp::profile::{MAX_DATA_BYTES, flags};
+use relay_core::sstp::profile::{MAX_DATA_BYTES, RESOURCE_WAN_DPP, flags};
 use relay_core::sstp::text::Text;
 use relay_core::sstp::{Command, ConnectResponseId, OpenResponseId, SessionId, Version};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(crate) enum Recipients {
     One(User),
     /// Many identities, by one FanoutOpen.
     Many(Vec<User>),
+    /// The relay itself, about presence.
+    Presence,
 }
 
 /// What a connection is for.
@@ -148,6 +150,12 @@ impl SstpWire {
                 session: SENDING,
                 resource_url,
                 identity_url: (&user.identity).into(),
+                device_url: Text::EMPTY,
+            }),
+            Recipients::Presence => Command::Open(Open {
+                session: SENDING,
+                resource_url: Text::new(RESOURCE_WAN_DPP).expect("ASCII"),
+                identity_url: Text::EMPTY,
                 device_url: Text::EMPTY,
             }),
             Recipients::Many(users) => {

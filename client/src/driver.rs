@@ -5,17 +5,22 @@ use crate::clock::Clock;
 use crate::handle::State;
 use crate::incoming::{Piece, Received};
 use crate::outgoing::{Receipt, SendError};
+use crate::presence::{Board, Ear, Ears};
 use crate::relay_identity::RelayIdentity;
 use crate::transport::Transport;
 use bytes::Bytes;
+use relay_core::address::DeviceUrl;
 use relay_core::client::{
     Client as Machine, Disconnected, Event, IncomingHead, IncomingId, MessageId, OutgoingMessage,
     Registration, RegistrationError, SendFailure,
 };
+use relay_core::presence::Status;
+use relay_core::sstp::OpenResponseId;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Commands taken between two looks at the transport.
@@ -33,6 +38,9 @@ pub(crate) enum Command {
     Acknowledge(IncomingId),
     GiveBack(IncomingId),
     Register { registration: Registration, done: oneshot::Sender<Result<(), RegistrationError>> },
+    Publish(Status),
+    Watch(Ear),
+    Unwatch { device: DeviceUrl, board: Arc<Board> },
     Flush(oneshot::Sender<()>),
     Close,
 }
@@ -77,6 +85,8 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) relay: RelayIdentity,
     pub(crate) state: watch::Sender<State>,
+    /// Why the relay has no presence for us.
+    pub(crate) presence_refused: watch::Sender<Option<OpenResponseId>>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     /// For the tasks that read bodies and for received messages; weak, so that the last handle's end is noticed.
     pub(crate) to_self: mpsc::WeakUnboundedSender<Command>,
@@ -92,6 +102,7 @@ pub(crate) async fn run(driver: Driver) {
         registering: None,
         flushing: Vec::new(),
         refused_accounts: 0,
+        ears: Ears::default(),
     };
     while running.settle().await {
         let wake = running.wait().await;
@@ -108,6 +119,7 @@ struct Running {
     registering: Option<oneshot::Sender<Result<(), RegistrationError>>>,
     flushing: Vec<oneshot::Sender<()>>,
     refused_accounts: usize,
+    ears: Ears,
 }
 
 impl Running {
@@ -262,6 +274,12 @@ impl Running {
                 self.piece(id, Piece::Lost);
                 self.receiving.remove(&id);
             }
+            Event::Presence { device, status } => self.ears.tell(&device, status),
+            Event::PresenceUnknown => self.ears.know_nothing(),
+            Event::PresenceRefused(response) => {
+                tracing::warn!(%response, "the relay has no presence for this device");
+                self.driver.presence_refused.send_replace(Some(response));
+            }
             Event::HangUp | Event::Closed => unreachable!("handled where events are taken"),
         }
     }
@@ -270,6 +288,7 @@ impl Running {
         let retry_in = self.driver.clock.until(retry_at);
         tracing::info!(%cause, ?retry_in, "disconnected");
         self.driver.state.send_replace(State::Disconnected { cause, retry_in });
+        self.driver.presence_refused.send_replace(None);
     }
 
     fn registered(&mut self, outcome: Result<(), RegistrationError>) {
@@ -337,6 +356,13 @@ impl Running {
                 // Nobody may be waiting any more.
                 Err(error) => drop(done.send(Err(error))),
             },
+            Command::Publish(status) => machine.publish(status),
+            Command::Watch(ear) => machine.watch(self.ears.add(ear)),
+            Command::Unwatch { device, board } => {
+                if self.ears.remove(&device, &board) {
+                    machine.unwatch(&device);
+                }
+            }
             Command::Flush(done) => self.flushing.push(done),
             Command::Close => machine.close(),
         }

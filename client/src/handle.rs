@@ -5,13 +5,15 @@ use crate::driver::{self, Command, Driver};
 use crate::entropy::SystemEntropy;
 use crate::incoming::Incoming;
 use crate::outgoing::{Delivery, Message, SendError};
+use crate::presence::StatusWatch;
 use crate::profile::ClientProfile;
-use relay_core::address::{AccountUrl, IdentityUrl};
+use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
 use relay_core::client::{
     Account, Client as Machine, ClientConfig, Disconnected, Limits, QueueError, Registration,
     RegistrationError, UrlsTooLong,
 };
-use relay_core::sstp::ConnectResponseId;
+use relay_core::presence::Status;
+use relay_core::sstp::{ConnectResponseId, OpenResponseId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -134,6 +136,7 @@ pub struct Client {
     byte_room: Arc<Semaphore>,
     byte_room_units: u32,
     state: watch::Receiver<State>,
+    presence_refused: watch::Receiver<Option<OpenResponseId>>,
     incoming: Incoming,
     account: AccountUrl,
 }
@@ -152,12 +155,14 @@ impl Client {
         let (commands, from_handles) = mpsc::unbounded_channel();
         let (to_incoming, incoming) = mpsc::unbounded_channel();
         let (to_state, state) = watch::channel(State::Connecting);
+        let (to_refused, presence_refused) = watch::channel(None);
         let units = (config.limits.queued_bytes / ROOM_UNIT).clamp(1, Semaphore::MAX_PERMITS.min(1 << 30));
         let client = Self {
             room: Arc::new(Semaphore::new(config.limits.queued_messages.min(Semaphore::MAX_PERMITS))),
             byte_room: Arc::new(Semaphore::new(units)),
             byte_room_units: units as u32,
             state,
+            presence_refused,
             incoming: Incoming(Arc::new(Mutex::new(incoming))),
             account: config.profile.account_url.clone(),
             commands,
@@ -167,6 +172,7 @@ impl Client {
             clock,
             relay: config.profile.relay.clone(),
             state: to_state,
+            presence_refused: to_refused,
             commands: from_handles,
             to_self: client.commands.downgrade(),
             incoming: to_incoming,
@@ -237,6 +243,26 @@ impl Client {
         verdict(&settled).expect("the state was waited for")
     }
 
+    /// Publishes the status of this device at its relay, on every connection until the client is closed. [`Status::Unknown`] takes
+    /// it back.
+    pub fn publish(&self, status: Status) {
+        if self.tell(Command::Publish(status)).is_err() {
+            tracing::debug!("the client is closed and publishes nothing");
+        }
+    }
+
+    /// Watches devices at this client's relay. For devices of several relays see [`StatusWatch::add`].
+    pub fn watch(&self, devices: impl IntoIterator<Item = DeviceUrl>) -> StatusWatch {
+        let mut watch = StatusWatch::new();
+        watch.add(self, devices);
+        watch
+    }
+
+    /// Why the relay has no presence for this device, if it has said so on the present connection.
+    pub fn presence_refused(&self) -> watch::Receiver<Option<OpenResponseId>> {
+        self.presence_refused.clone()
+    }
+
     /// Waits until every message sent so far has been acknowledged or has failed.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
@@ -254,6 +280,10 @@ impl Client {
             // An error says that the task has ended.
             let _ = state.wait_for(|state| *state == State::Closed).await;
         }
+    }
+
+    pub(crate) fn commands(&self) -> mpsc::UnboundedSender<Command> {
+        self.commands.clone()
     }
 
     fn tell(&self, command: Command) -> Result<(), mpsc::error::SendError<Command>> {

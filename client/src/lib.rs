@@ -36,6 +36,10 @@
 //! and over a new connection. Since SSTP acknowledges in order of arrival, what was acknowledged behind it may come again with
 //! it. So: store or handle first, acknowledge then, and expect now and then what was seen before.
 //!
+//! *Presence.* [`Client::publish`] states the status of this device for as long as there is a connection; it goes offline with it.
+//! [`Client::watch`] gives the statuses of other devices as a stream; one [`StatusWatch`] can ask at several relays. While a relay
+//! cannot be reached its devices are unknown, and then come back by themselves.
+//!
 //! *Memory.* Queued bodies, incoming bytes that nobody has read, and output are bounded by [`Config::limits`]. A body from
 //! [`Body::file`] or a [`BodySource`] of one's own is read in pieces while it is sent; an incoming body can be read in pieces while it arrives.
 #![forbid(unsafe_code)]
@@ -48,6 +52,7 @@ mod handle;
 mod incoming;
 mod naming;
 mod outgoing;
+mod presence;
 mod profile;
 mod relay_identity;
 mod tls;
@@ -60,6 +65,7 @@ pub use handle::{Client, Config, NotReady, Register, State};
 pub use incoming::{BodyError, Incoming, IncomingBody, Received};
 pub use naming::{Key, new_account_url, new_device_url, new_identity_url};
 pub use outgoing::{Delivery, Message, Receipt, SendError};
+pub use presence::{StatusChange, StatusWatch};
 pub use profile::{ClientProfile, ProfileError};
 pub use relay_identity::{RelayIdentity, RelayIdentityError};
 pub use tls::{RelayTls, RelayTlsError};
@@ -70,5 +76,6 @@ pub use relay_core::client::{
     UrlsTooLong,
 };
 pub use relay_core::directory::Profile as SecurityProfile;
+pub use relay_core::presence::{Status, UnknownStatus};
 pub use relay_core::security::RegisterStatus;
 pub use relay_core::sstp::{CloseReason, ConnectResponseId, OpenResponseId, StatusId};

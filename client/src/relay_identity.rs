@@ -106,6 +106,16 @@ impl RelayIdentity {
         Self::parse(&text)
     }
 
+    /// Whether a device URL has the host of this relay: then it is here that the device publishes its status
+    /// (presence-wan-dpp 3.2, inferred).
+    pub fn serves(&self, device: &DeviceUrl) -> bool {
+        let host = |url: &str| {
+            let (_, rest) = url.split_once("://")?;
+            Some(rest.split('/').next().unwrap_or(rest).to_owned())
+        };
+        host(self.relay_url.as_str()).is_some_and(|own| Some(own) == host(device.as_str()))
+    }
+
     /// The TOML text.
     pub fn to_toml(&self) -> String {
         toml::to_string(&File::from(self)).expect("a relay identity has a TOML form")

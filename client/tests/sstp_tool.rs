@@ -118,3 +118,27 @@ async fn exit_codes_say_what_went_wrong() {
     assert_eq!(unreachable.code, 3);
     assert!(unreachable.stderr.contains("cannot be reached"), "{}", unreachable.stderr);
 }
+
+#[tokio::test]
+async fn a_device_of_which_no_relay_tells_is_unknown_and_the_exit_code_says_why() {
+    let relay = TestRelay::start().await;
+    let parent = tempfile::tempdir().unwrap();
+    let device = "dpp://relay.example/device";
+    let watch = ["--json", "presence", "watch", "--once", "--timeout", "0.2", device];
+
+    // This relay has no presence.
+    let (directory, _) = member(&relay, parent.path(), "me").await;
+    let refused = sstp(&directory, &["presence", "watch", device], b"").await;
+    assert_eq!((refused.code, &refused.stdout[..]), (4, &b"unknown dpp://relay.example/device\n"[..]));
+    assert!(refused.stderr.contains("presence"), "{}", refused.stderr);
+    assert_eq!(sstp(&directory, &["presence", "set", "online"], b"").await.code, 4);
+
+    let mut offline = relay.profile();
+    offline.relay.addresses = vec!["127.0.0.1:1".into()];
+    let directory = parent.path().join("offline");
+    offline.create(&directory).unwrap();
+    let unreachable = sstp(&directory, &watch, b"").await;
+    assert_eq!(unreachable.code, 3, "{}", unreachable.stderr);
+    let told: Value = serde_json::from_slice(&unreachable.stdout).unwrap();
+    assert_eq!((told["device"].as_str(), told["status"].as_str()), (Some(device), Some("unknown")));
+}

@@ -8,6 +8,7 @@
 //! * [`sstp`]: the 18 SSTP commands, and the connection machine for both roles and both versions.
 //! * [`security`]: the tokens that SSTP carries: registration and mutual challenge/response.
 //! * [`client`]: the other end: a client of a relay, over one connection after another.
+//! * [`presence`]: WAN DPP, the messages by which devices publish and learn who is online.
 //! * [`directory`]: what a relay knows of devices, accounts and identities.
 //! * [`store`]: what the relay asks of a mailbox log, and what the log gives back.
 //! * [`relay`]: one shard's whole brain: who gets which message, when it is complete, what is acknowledged.
@@ -19,6 +20,7 @@ pub mod address;
 mod chain;
 pub mod client;
 pub mod directory;
+pub mod presence;
 pub mod relay;
 pub mod security;
 pub mod spmr;

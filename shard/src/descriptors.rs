@@ -6,6 +6,7 @@
 //! the *bell*, a byte on which wakes the shard, and the *hatch*, through which sockets are passed (SCM_RIGHTS). Owns these
 //! sockets; never looks into what is passed.
 
+use crate::events;
 use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
 use crate::tls::TlsSession;
@@ -181,7 +182,12 @@ impl Handover {
                 Ok(true) => parcel.socket = Passed::ThroughHatch(token),
                 Ok(false) => return Err(parcel),
                 Err(error) => {
-                    tracing::warn!(shard = self.shard.0, %error, "a connection could not be handed over");
+                    tracing::warn!(
+                        event = events::HAND_OVER_FAILED,
+                        shard = self.shard.0,
+                        %error,
+                        "a connection could not be handed over"
+                    );
                     return Ok(());
                 }
             }

@@ -1,6 +1,7 @@
 //! Stored mail follows its accounts: when the number of shards has changed, the logs are re-homed before any shard starts.
 //! The work itself is `storage`'s.
 
+use crate::events;
 use crate::server::ServerError;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::path::Path;
@@ -15,7 +16,11 @@ pub fn settle(data: &Path, shards: u16, segment_bytes: u64) -> Result<(), Server
     if !rehoming.is_needed()? {
         return Ok(());
     }
-    tracing::info!(shards, "the number of shards has changed: stored mail moves to its new homes");
+    tracing::info!(
+        event = events::SHARDS_CHANGED,
+        shards,
+        "the number of shards has changed: stored mail moves to its new homes"
+    );
     let failed = |error: String| ServerError::System { what: "re-homing stored mail".into(), error };
     // A thread of its own, since this one keeps no executor.
     let work = move || {

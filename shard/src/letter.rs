@@ -1,5 +1,6 @@
 //! What reaches a shard from another thread.
 
+use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
 use relay_core::relay::{ConnectionId, MeshItem, Order, Receipt, Registered, ShardId};
@@ -50,6 +51,8 @@ pub enum Letter {
     Rest(Done),
     /// Let everybody in again.
     Resume(Done),
+    /// An operator's or manager's order.
+    Command(Command),
     /// Shut down.
     Stop,
 }

@@ -3,6 +3,10 @@
 //! * [`server`]: starting and stopping the whole relay.
 //! * [`worker`]: one shard, an executor on one core with its relay, its log and its tasks.
 //! * [`transport`]: everything that touches glommio's sockets.
+//! * [`command`]: what operators and managers ask of running shards.
+//! * [`operations`]: the thread that answers operators and Prometheus and watches the machine; [`board`] is where shards show
+//!   what they count, [`histogram`] how it is distributed, [`monitor`] what follows from it.
+//! * [`logging`], [`events`]: what the relay says, where to, how much, and the number of each thing that it says.
 //! * [`tls`]: TLS around a connection, and the certificate.
 //! * [`users`]: what an operator does to the users of a stopped relay.
 //! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
@@ -15,13 +19,20 @@
 //! Nothing here decides who gets which message; that is relay-core's.
 #![deny(unsafe_code)]
 
+pub mod board;
+pub mod command;
 pub mod demo;
 pub mod descriptors;
+pub mod events;
+pub mod histogram;
 pub mod homes;
 pub mod init;
 pub mod letter;
+pub mod logging;
 pub mod management;
 pub mod mesh;
+pub mod monitor;
+pub mod operations;
 pub mod placement;
 pub mod server;
 pub mod side;

@@ -1,17 +1,16 @@
 //! relayd: the command line of the relay.
 
 use clap::{Parser, Subcommand};
-use shard::demo;
 use shard::init::{Reachable, identity, init_for};
 use shard::server::Server;
 use shard::users::{Users, UsersError};
+use shard::{demo, events, logging};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tuning::{Config, LogFormat};
+use tuning::Config;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -184,6 +183,8 @@ enum Command {
     /// Look after the users of a relay that does not run.
     #[command(subcommand)]
     User(UserCommand),
+    /// Print everything that the log can say, with its number and what to do about it, in Markdown.
+    Events,
     /// Check a configuration and the key file that it names, without serving.
     Check {
         /// The configuration file.
@@ -206,6 +207,10 @@ fn main() -> ExitCode {
             Ok(())
         }),
         Command::User(command) => finish(user(&command)),
+        Command::Events => {
+            print!("{}", events::markdown());
+            ExitCode::SUCCESS
+        }
         Command::Demo { json } => finish(demo::run(json)),
     }
 }
@@ -233,17 +238,18 @@ fn finish(outcome: Outcome) -> ExitCode {
 }
 
 fn run(config: Config) -> Outcome {
-    start_log(&config);
+    logging::start(&config.log);
     // Before any thread is there, so that none of them is hit by a signal meant for the process.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let server = Server::start(&config)?;
     let signal = signals.forever().find(|&signal| {
         if signal == SIGHUP {
-            reload(&server);
+            // The log has said what came of it.
+            let _ = server.reload();
         }
         signal != SIGHUP
     });
-    tracing::info!(signal, "stopping");
+    tracing::info!(event = events::STOPPING, signal, "stopping");
     server.stop()?;
     Ok(())
 }
@@ -267,25 +273,6 @@ fn user(command: &UserCommand) -> Outcome {
         UserCommand::Rebuild { .. } => users.rebuild()?,
     }
     Ok(())
-}
-
-fn reload(server: &Server) {
-    match server.reload() {
-        Ok(()) => tracing::info!("the certificate was read again"),
-        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
-    }
-}
-
-fn start_log(config: &Config) {
-    let level = tracing_subscriber::EnvFilter::new(config.log.level.as_str());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match config.log.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }
 
 fn initialise(directory: &Path, url: &str, reach: Reach) -> Outcome {

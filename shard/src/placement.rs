@@ -1,6 +1,7 @@
 //! Which processor each shard runs on: the topology that /sys tells, and the choice from it. Reads a few small files; binds
 //! nothing.
 
+use crate::events;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tuning::{Shards, ShardsPlacement};
@@ -152,6 +153,7 @@ fn choose(topology: Topology, config: &Shards, usable: usize) -> Result<Vec<usiz
     let count = if config.count == 0 { order.len().min(usable) } else { config.count };
     if count > order.len() {
         tracing::warn!(
+            event = events::SHARDS_SHARE_PROCESSORS,
             shards = count,
             processors = order.len(),
             "shards share processors: set shards.pin = false, or fewer of them"

@@ -1,17 +1,21 @@
 //! The whole relay: the user database, the side thread and one worker thread for each shard, from start to stop.
 
+use crate::board::Board;
+use crate::command::Shards;
 use crate::descriptors::{self, Ear, Lines};
+use crate::events;
 use crate::homes;
 use crate::letter::Letter;
 use crate::management::{Management, ManagementOptions};
 use crate::mesh::{Mesh, Sender};
+use crate::operations::{Doors, Operations, OperationsError, Surroundings};
 use crate::placement::{PlacementError, place};
 use crate::side::{Judge, Side};
 use crate::tls::{Certificate, CertificateError};
 use crate::worker::{Worker, WorkerOptions};
 use client::Clock;
 use glommio::{LocalExecutorBuilder, Placement};
-use relay_core::relay::{RelayConfig, ShardId};
+use relay_core::relay::{PresenceConfig, RelayConfig, ShardId};
 use relay_core::security::{KeyFileError, RelayKeys};
 use relay_core::spmr::Defaults;
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
@@ -57,6 +61,9 @@ pub enum ServerError {
     /// The certificate for TLS.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// Operators or metrics.
+    #[error(transparent)]
+    Operations(#[from] OperationsError),
     /// A folder cannot be made.
     #[error("{}: {error}", .path.display())]
     Directory {
@@ -89,6 +96,7 @@ pub struct Server {
     mesh: Arc<Mesh<Letter>>,
     shards: Vec<JoinHandle<Result<(), ServerError>>>,
     side: Side,
+    operations: Operations,
     certificate: Option<Certificate>,
     management: Option<Management>,
 }
@@ -104,6 +112,7 @@ impl Server {
         let data = &config.relay.data_dir;
         make_directory(data)?;
         let users = UserDatabase::open(data.join("users"))?;
+        let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
         let relay = Arc::new(with_defaults(relay_config(config, shards), users.managers().defaults()?));
@@ -120,9 +129,24 @@ impl Server {
         let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
             .map_err(|error| ServerError::System { what: "side threads".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
-        let mut server =
-            Server { mesh: mesh.clone(), shards: Vec::new(), side, certificate, management: None };
         let clock = Clock::start();
+        let board = Arc::new(Board::new(shards));
+        let around = Surroundings {
+            shards: Shards::new(mesh.clone()),
+            board: board.clone(),
+            users: users.clone(),
+            certificate: certificate.clone(),
+            clock,
+        };
+        let operations = doors.start(config, around)?;
+        let mut server = Server {
+            mesh: mesh.clone(),
+            shards: Vec::new(),
+            side,
+            operations,
+            certificate,
+            management: None,
+        };
         let mut gates = Vec::new();
         for (index, core) in (0..shards).zip(cores) {
             let (gate, opened) = mpsc::channel();
@@ -140,6 +164,7 @@ impl Server {
                 users: users.clone(),
                 mesh: mesh.clone(),
                 side: door.clone(),
+                board: board.clone(),
                 clock,
             };
             server.shards.push(spawn_shard(core, options, report.clone(), opened)?);
@@ -173,16 +198,17 @@ impl Server {
             }
         }
         let (addresses, tls) = (&config.listen.sstp, &config.listen.tls);
-        tracing::info!(shards, ?addresses, ?tls, "relay serves");
+        server.operations.serving();
+        tracing::info!(event = events::RELAY_SERVES, shards, ?addresses, ?tls, "relay serves");
         Ok(server)
     }
 
-    /// Reads the certificate for TLS again, if TLS is on: new connections are shown the new one.
+    /// As [`reload`], for what this relay has.
     ///
     /// # Errors
     /// [`ServerError::Certificate`]; the old one stays.
     pub fn reload(&self) -> Result<(), ServerError> {
-        Ok(self.certificate.as_ref().map_or(Ok(()), Certificate::reload)?)
+        Ok(reload(self.certificate.as_ref())?)
     }
 
     /// Checks what [`Server::start`] would check before it opens anything: the key file and the certificate.
@@ -202,9 +228,10 @@ impl Server {
         if let Some(management) = self.management {
             management.stop();
         }
+        self.operations.stopping();
         for shard in (0..self.mesh.shards()).map(ShardId) {
             if self.mesh.push(Sender::Side, shard, Letter::Stop).is_err() {
-                tracing::error!(shard = shard.0, "the shard reads no letters");
+                tracing::error!(event = events::SHARD_STUCK, shard = shard.0, "the shard reads no letters");
             }
             self.mesh.ring(shard);
         }
@@ -213,6 +240,7 @@ impl Server {
             let ended = shard.join().unwrap_or(Err(ServerError::ShardPanicked(index as u16)));
             result = result.and(ended);
         }
+        self.operations.join();
         self.side.join();
         result
     }
@@ -220,6 +248,21 @@ impl Server {
 
 fn lines_failed(error: io::Error) -> ServerError {
     ServerError::System { what: "lines between shards".into(), error: error.to_string() }
+}
+
+/// Reads the certificate for TLS again, if TLS is on: new connections are shown the new one.
+///
+/// # Errors
+/// What is wrong with the new one; the old one stays.
+pub fn reload(certificate: Option<&Certificate>) -> Result<(), CertificateError> {
+    let outcome = certificate.map_or(Ok(()), Certificate::reload);
+    match &outcome {
+        Ok(()) => tracing::info!(event = events::CERTIFICATE_READ, "the certificate was read again"),
+        Err(error) => {
+            tracing::error!(event = events::CERTIFICATE_KEPT, %error, "the certificate stays as it was")
+        }
+    }
+    outcome
 }
 
 fn spawn_shard(
@@ -265,6 +308,8 @@ async fn run_shard(
         what: format!("listening on {address}"),
         error: error.to_string(),
     })?;
+    // Before it serves, so that it never looks dead.
+    worker.publish();
     if report.send(()).is_err() || gate.recv().is_err() {
         return Ok(());
     }
@@ -340,8 +385,20 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
         lifetime: config.mail.lifetime,
         quota_per_identity: config.mail.quota_per_identity,
         quota_per_device: config.mail.quota_per_device,
+        presence: presence_config(config),
         retry_time: config.timers.retry_time,
         return_time: config.timers.return_time,
         ..RelayConfig::new(Arc::new(connection), shards)
+    }
+}
+
+fn presence_config(config: &Config) -> PresenceConfig {
+    let presence = &config.presence;
+    PresenceConfig {
+        enabled: presence.enabled,
+        window: presence.window,
+        offline_damping: presence.offline_damping,
+        max_subscriptions_per_connection: presence.subscriptions_per_connection,
+        max_subscribers_per_device: presence.subscribers_per_device,
     }
 }

@@ -2,6 +2,7 @@
 //! user database cost milliseconds: the first side by side, the reading, changing and writing of records one at a time for
 //! the whole relay. They never touch a shard's state, and give way to the shards where they share a processor.
 
+use crate::events;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use crossbeam::channel;
@@ -85,7 +86,10 @@ impl Side {
         }
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("a side thread panicked; the registration that it judged was not answered");
+                tracing::error!(
+                    event = events::SIDE_PANICKED,
+                    "a side thread panicked; the registration that it judged was not answered"
+                );
             }
         }
     }
@@ -94,7 +98,7 @@ impl Side {
 fn work(jobs: &channel::Receiver<Job>, mesh: &Mesh<Letter>, judge: &Judge) {
     // Of this thread alone. Without it registrations are as good, and the shards a little slower meanwhile.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!(%error, "a side thread keeps the priority of a shard");
+        tracing::warn!(event = events::PRIORITY_KEPT, %error, "a side thread keeps the priority of a shard");
     }
     for job in jobs {
         let Job::Register(shard, registration) = job else { return };
@@ -129,7 +133,7 @@ impl Judge {
             }
         });
         stored.unwrap_or_else(|error| {
-            tracing::error!(account = %registration.account, %error, "a registration could not be stored");
+            tracing::error!(event = events::REGISTRATION_NOT_STORED, account = %registration.account, %error, "a registration could not be stored");
             Registered::Failed
         })
     }

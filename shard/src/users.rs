@@ -1,5 +1,5 @@
-//! What an operator does to the user database of a relay that does not run: lists users, lets them in by a token, locks
-//! them out, makes them register anew. Owns no rule of the protocol.
+//! What an operator does to the user database: lists users, lets them in by a token, locks them out, makes them register anew. Of a
+//! relay that runs, only the last. Owns no rule of the protocol.
 
 use client::SystemEntropy;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl};
@@ -36,7 +36,7 @@ pub enum UsersError {
     Registered(AccountUrl),
 }
 
-/// The users of a relay that does not run.
+/// The users of a relay.
 #[derive(Debug)]
 pub struct Users(UserDatabase);
 
@@ -51,6 +51,11 @@ impl Users {
             return Err(UsersError::NoDatabase(path));
         }
         Ok(Self(UserDatabase::open(path)?))
+    }
+
+    /// The users of a running relay, whose keys may be cleared; the rest is for one that does not run.
+    pub fn of(database: UserDatabase) -> Self {
+        Self(database)
     }
 
     /// Lists the account, if it is not, with the identities that it may claim, and gives the new token with which it can
@@ -107,8 +112,35 @@ impl Users {
     /// # Errors
     /// [`UsersError::NoSuchAccount`], [`UsersError::Url`], [`UsersError::Storage`].
     pub fn clear_keys(&self, account: &str) -> Result<(), UsersError> {
-        let (account, record) = self.find(account)?;
-        self.store(account, AccountRecord { credentials: None, ..record })
+        self.change(|users| {
+            let (account, record) = users.find(account)?;
+            Ok(DirectoryChange::Account(account, Some(AccountRecord { credentials: None, ..record })))
+        })
+    }
+
+    /// Forgets the device's keys, so that it can register with new ones; its accounts stay.
+    ///
+    /// # Errors
+    /// [`UsersError::NoSuchDevice`], [`UsersError::Url`], [`UsersError::Storage`].
+    pub fn clear_device_keys(&self, device: &str) -> Result<(), UsersError> {
+        self.change(|users| {
+            let device = DeviceUrl::new(device)?;
+            let Some(record) = users.0.read_device(&device)? else {
+                return Err(UsersError::NoSuchDevice(device));
+            };
+            Ok(DirectoryChange::Device(device, Some(DeviceRecord { credentials: None, ..record })))
+        })
+    }
+
+    /// Makes a change of which nothing comes between reading and writing, though the relay runs.
+    fn change(
+        &self,
+        decide: impl FnOnce(&Self) -> Result<DirectoryChange, UsersError>,
+    ) -> Result<(), UsersError> {
+        self.0.update(|_| match decide(self) {
+            Ok(change) => (vec![change], Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        })?
     }
 
     /// Asks management servers to list all users anew. Those that are listed stay until then.
@@ -216,6 +248,21 @@ mod tests {
         assert!(matches!(users.token(ACCOUNT, &[]), Err(UsersError::Registered(_))));
         users.clear_keys(ACCOUNT).unwrap();
         users.token(ACCOUNT, &[]).unwrap();
+    }
+
+    #[test]
+    fn a_device_whose_keys_are_cleared_keeps_its_accounts() {
+        let (users, _data) = users();
+        let device = DeviceUrl::new("dpp://d").unwrap();
+        assert!(matches!(users.clear_device_keys("dpp://d"), Err(UsersError::NoSuchDevice(_))));
+        let secret = SecretKey::new(vec![7; 32]);
+        let credentials = Some(Credentials { profile: Profile::Modern, secret, public_keys: vec![8; 32] });
+        let accounts = vec![AccountUrl::new(ACCOUNT).unwrap()];
+        let record = DeviceRecord { credentials, accounts: accounts.clone(), locked_out: false };
+        users.0.apply(&[DirectoryChange::Device(device.clone(), Some(record))]).unwrap();
+        users.clear_device_keys("dpp://d").unwrap();
+        let record = users.0.read_device(&device).unwrap().unwrap();
+        assert_eq!((record.credentials, record.accounts), (None, accounts));
     }
 
     #[test]

@@ -3,7 +3,12 @@
 //! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs (`Worker::flush`): however
 //! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
 
+mod orders;
+mod publish;
+
+use crate::board::Board;
 use crate::descriptors::{Ear, Handover, Parcel};
+use crate::events;
 use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
 use crate::side::SideDoor;
@@ -16,6 +21,7 @@ use glommio::timer::sleep;
 use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
 use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
+use relay_core::time::Timestamp;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -24,7 +30,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use storage::{LogOptions, MailboxLog, StorageError, UserDatabase};
 
 /// Letters taken from one queue before the next one has its turn.
@@ -78,6 +84,8 @@ pub struct WorkerOptions {
     pub mesh: Arc<Mesh<Letter>>,
     /// The way to the side thread.
     pub side: SideDoor,
+    /// Where it shows what it counts.
+    pub board: Arc<Board>,
     /// The time.
     pub clock: Clock,
 }
@@ -98,6 +106,10 @@ pub struct Worker {
     handover: Handover,
     /// Connections that wait for room at their home.
     waiting: Cell<usize>,
+    meter: publish::Meter,
+    /// What the timer task waits for, and how it is told of an earlier moment.
+    due: Cell<Timestamp>,
+    sooner: Signal,
     stopping: Cell<bool>,
     stopped: Signal,
 }
@@ -185,7 +197,12 @@ impl Worker {
         };
         let (log, replay) = MailboxLog::open(log_options).await?;
         for damage in &replay.report.damaged {
-            tracing::error!(shard = options.shard.0, "the log is damaged: {damage:?}");
+            tracing::error!(
+                event = events::LOG_DAMAGED,
+                shard = options.shard.0,
+                ?damage,
+                "the log is damaged"
+            );
         }
         let mut relay = Relay::new(
             options.shard,
@@ -199,7 +216,13 @@ impl Worker {
         for message in replay.messages {
             relay.restore(message);
         }
-        tracing::info!(shard = options.shard.0, messages, segments = replay.report.segments, "mail restored");
+        tracing::info!(
+            event = events::MAIL_RESTORED,
+            shard = options.shard.0,
+            messages,
+            segments = replay.report.segments,
+            "mail restored"
+        );
         Ok(Rc::new(Self {
             handover: Handover::new(options.shard),
             waiting: Cell::new(0),
@@ -212,6 +235,9 @@ impl Worker {
             append: Signal::default(),
             touched: RefCell::default(),
             lingering: Cell::new(0),
+            meter: publish::Meter::default(),
+            due: Cell::new(Timestamp(0)),
+            sooner: Signal::default(),
             stopping: Cell::new(false),
             stopped: Signal::default(),
         }))
@@ -264,14 +290,25 @@ impl Worker {
     }
 
     async fn shut_down(&self) {
+        self.see_everybody_off().await;
+        let relay = self.relay.borrow();
+        tracing::info!(
+            event = events::SHARD_STOPPED,
+            shard = self.options.shard.0,
+            connections = relay.connections(),
+            "shard stopped"
+        );
+    }
+
+    /// Completes what has been received, tells every peer when to return, and waits until they are gone, all within the grace of
+    /// a shutdown.
+    async fn see_everybody_off(&self) {
         let start = self.now();
         let in_time = || self.now().since(start) < self.options.shutdown_grace;
         self.rest(start).await;
         while in_time() && (self.relay.borrow().connections() > 0 || self.lingering.get() > 0) {
             sleep(Duration::from_millis(2)).await;
         }
-        let relay = self.relay.borrow();
-        tracing::info!(shard = self.options.shard.0, connections = relay.connections(), "shard stopped");
     }
 
     /// Lets nobody in, completes what was received, and tells everybody when to return.
@@ -290,7 +327,7 @@ impl Worker {
         relay.is_settled() && relay.unanswered() == 0
     }
 
-    fn now(&self) -> relay_core::time::Timestamp {
+    fn now(&self) -> Timestamp {
         self.options.clock.now()
     }
 
@@ -310,7 +347,7 @@ impl Worker {
             match listener.accept().await {
                 Ok(socket) => self.greet(socket, &listener),
                 Err(error) => {
-                    tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be accepted");
+                    tracing::warn!(event = events::ACCEPT_FAILED, shard = self.options.shard.0, %error, "a connection could not be accepted");
                     sleep(ACCEPT_AGAIN).await;
                 }
             }
@@ -331,7 +368,9 @@ impl Worker {
         }
         match listener.wrap(socket) {
             Ok(socket) => self.add_connection(socket, None),
-            Err(error) => tracing::error!(shard = self.options.shard.0, %error, "TLS cannot begin"),
+            Err(error) => {
+                tracing::error!(event = events::TLS_FAILED, shard = self.options.shard.0, %error, "TLS cannot begin")
+            }
         }
     }
 
@@ -438,6 +477,10 @@ impl Worker {
         self.touched.replace(touched);
         self.post_letters();
         self.perform_actions();
+        // Subscribers wait for less than the timer task may sleep.
+        if self.relay.borrow().next_notify().is_some_and(|due| due < self.due.get()) {
+            self.sooner.raise();
+        }
         if self.relay.borrow().has_appends() {
             self.append.raise();
         }
@@ -456,7 +499,7 @@ impl Worker {
                 if output.is_empty() && !carrier.socket.wants_write() {
                     break Ok(true);
                 }
-                match carrier.socket.send(output) {
+                match self.meter.sending(output, |output| carrier.socket.send(output)) {
                     Ok(true) => relay.sent(now, carrier.id),
                     other => break other,
                 }
@@ -487,7 +530,9 @@ impl Worker {
             carrier.writer.set(Some(context.waker().clone()));
             let mut relay = self.relay.borrow_mut();
             match relay.prepare_output(self.now(), carrier.id) {
-                Some(output) => carrier.socket.poll_writable(context, output),
+                Some(output) => {
+                    self.meter.sending(output, |output| carrier.socket.poll_writable(context, output))
+                }
                 None => Poll::Ready(Ok(())),
             }
         })
@@ -578,6 +623,7 @@ impl Worker {
                     }
                 }
                 Action::SecurityFailed(failure) => tracing::warn!(
+                    event = events::SECURITY_FAILURE,
                     shard = self.options.shard.0,
                     connection = failure.connection.as_u64(),
                     address = failure.address.map(tracing::field::display),
@@ -597,6 +643,7 @@ impl Worker {
     fn ended(self: &Rc<Self>, connection: ConnectionId, device: Option<&DeviceUrl>, how: Ended) {
         let device = device.map(tracing::field::display);
         tracing::debug!(
+            event = events::CONNECTION_ENDED,
             shard = self.options.shard.0,
             connection = connection.as_u64(),
             device,
@@ -624,12 +671,13 @@ impl Worker {
                 spawn_local(self.clone().hand_off_later(parcel)).detach();
             }
             Ok(Err(_)) => tracing::warn!(
+                event = events::HAND_OVER_DROPPED,
                 shard = self.options.shard.0,
                 to = to.0,
                 "a connection was dropped: the queue to its home is full"
             ),
             Err(error) => {
-                tracing::warn!(shard = self.options.shard.0, %error, "a connection could not be handed over")
+                tracing::warn!(event = events::HAND_OVER_FAILED, shard = self.options.shard.0, %error, "a connection could not be handed over")
             }
         }
     }
@@ -659,13 +707,16 @@ impl Worker {
             if batch.is_empty() {
                 continue;
             }
+            let began = Instant::now();
             match self.log.append(&batch).await {
                 Ok(positions) => {
+                    self.meter.committed(batch.len(), began.elapsed());
                     batch.clear();
                     self.relay.borrow_mut().appended(self.now(), &positions);
                 }
                 Err(error) => {
-                    tracing::error!(shard = self.options.shard.0, %error, "mail could not be stored; trying again");
+                    tracing::error!(event = events::APPEND_FAILED, shard = self.options.shard.0, %error, "mail could not be stored; trying again");
+                    self.meter.commit_failed();
                     self.relay.borrow_mut().append_failed(self.now(), std::mem::take(&mut batch));
                     sleep(APPEND_AGAIN).await;
                 }
@@ -678,7 +729,7 @@ impl Worker {
         let payload = match self.log.read(position).await {
             Ok(payload) => Some(payload),
             Err(error) => {
-                tracing::error!(shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
+                tracing::error!(event = events::READ_FAILED, shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
                 None
             }
         };
@@ -691,7 +742,7 @@ impl Worker {
             sleep(MAINTAIN_EVERY).await;
             while self.log.wants_maintenance() {
                 if let Err(error) = self.log.maintain().await {
-                    tracing::warn!(shard = self.options.shard.0, %error, "the log could not be maintained");
+                    tracing::warn!(event = events::MAINTENANCE_FAILED, shard = self.options.shard.0, %error, "the log could not be maintained");
                     break;
                 }
             }
@@ -742,7 +793,7 @@ impl Worker {
                 match self.handover.unpack(&self.options.mesh, socket) {
                     Ok(socket) => self.add_connection(Socket::adopt(socket, tls), Some(bytes)),
                     Err(error) => {
-                        tracing::warn!(shard = self.options.shard.0, %error, "a connection was lost on its way here")
+                        tracing::warn!(event = events::HAND_OVER_LOST, shard = self.options.shard.0, %error, "a connection was lost on its way here")
                     }
                 }
             }
@@ -750,6 +801,7 @@ impl Worker {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();
             }
+            Letter::Command(command) => self.obey(command),
             Letter::Order { home, order, receipt } => {
                 self.relay.borrow_mut().order(self.now(), home, order, receipt);
                 self.after_input();
@@ -783,9 +835,11 @@ impl Worker {
         loop {
             let due = self.relay.borrow().poll_timeout();
             let wait = due.since(self.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP);
-            sleep(wait).await;
+            self.due.set(self.now() + wait);
+            futures_lite::future::or(sleep(wait), self.sooner.wait()).await;
             self.relay.borrow_mut().handle_timeout(self.now());
             self.after_input();
+            self.publish();
         }
     }
 }

@@ -84,7 +84,7 @@ impl Relay {
         let entries = std::fs::read_dir(self.directory.path().join("data")).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "users");
+        names.retain(|name| name != "users" && name != "relayd.sock");
         names.sort();
         names
     }

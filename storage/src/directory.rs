@@ -2,6 +2,7 @@
 //! those that mean nothing; never reads a record.
 
 use crate::error::StorageError;
+use crate::events;
 use crate::manifest::Manifest;
 use crate::replay::Source;
 use crate::segment::{BLOCK, HeaderFault, SEGMENT_FORMAT, SegmentFile, SegmentHeader, SegmentName};
@@ -121,7 +122,7 @@ async fn read_header(file: &SegmentFile, path: &Path) -> Result<Option<SegmentHe
     match SegmentHeader::parse(&block) {
         Ok(header) => Ok(Some(header)),
         Err(HeaderFault::Damaged) => {
-            tracing::warn!(path = %path.display(), "a segment header is damaged; its records are read all the same");
+            tracing::warn!(event = events::SEGMENT_HEADER_DAMAGED, path = %path.display(), "a segment header is damaged; its records are read all the same");
             Ok(None)
         }
         Err(HeaderFault::Version(found)) => {
@@ -141,7 +142,7 @@ fn find_manifest(
     }
     let manifest = match sources.iter().rev().find_map(|source| source.header) {
         Some(header) => {
-            tracing::warn!(directory = %directory.display(), "the manifest is missing and was rebuilt from a segment");
+            tracing::warn!(event = events::MANIFEST_REBUILT, directory = %directory.display(), "the manifest is missing and was rebuilt from a segment");
             Manifest::from_segment(&header)
         }
         None if sources.is_empty() => Manifest::new(shard, shards),

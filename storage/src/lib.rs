@@ -13,6 +13,7 @@ mod append;
 mod batch;
 mod directory;
 mod error;
+pub mod events;
 mod ledger;
 mod listing;
 mod log;

@@ -7,6 +7,7 @@
 //! once for each new home that it has recipients in, and only for those who still wait for it. Never decides what expires.
 
 use crate::error::StorageError;
+use crate::events;
 use crate::log::{LogOptions, MailboxLog};
 use crate::manifest::Manifest;
 use crate::rehome_folders::{Folders, Pauses};
@@ -60,7 +61,10 @@ impl Rehoming {
         folders.discard_building()?;
         let finished = folders.finish(&mut Pauses::none())?;
         if finished {
-            tracing::info!("re-homing, which had been interrupted, is finished");
+            tracing::info!(
+                event = events::REHOMING_FINISHED,
+                "re-homing, which had been interrupted, is finished"
+            );
         }
         Ok(!folders.are_homes_of(self.shards)?)
     }
@@ -89,7 +93,16 @@ impl Rehoming {
         folders.finish(pauses)?;
         let Rehomed { messages, copies, bytes, unreadable } = done;
         let (from, to) = (logs.len(), self.shards);
-        tracing::info!(from, to, messages, copies, bytes, unreadable, "stored mail has new homes");
+        tracing::info!(
+            event = events::REHOMED,
+            from,
+            to,
+            messages,
+            copies,
+            bytes,
+            unreadable,
+            "stored mail has new homes"
+        );
         Ok(done)
     }
 }
@@ -179,14 +192,31 @@ impl NewLogs {
         pauses.pass(directory)?;
         let (old, replay) = open_as_written(number, directory, segment_bytes).await?;
         for damage in &replay.report.damaged {
-            tracing::error!(log = %directory.display(), "the log is damaged: {damage:?}");
+            tracing::error!(
+                event = events::REHOMED_LOG_DAMAGED,
+                log = %directory.display(),
+                ?damage,
+                "the log that is re-homed is damaged"
+            );
         }
         let total = replay.messages.len();
-        tracing::info!(log = %directory.display(), messages = total, "re-homing stored mail");
+        tracing::info!(
+            event = events::REHOMING,
+            log = %directory.display(),
+            copied = 0,
+            of = total,
+            "re-homing stored mail"
+        );
         for (copied, message) in replay.messages.iter().enumerate() {
             self.copy(&old, message, pauses).await?;
             if (copied as u64 + 1).is_multiple_of(REPORT_EVERY) {
-                tracing::info!(log = %directory.display(), copied = copied + 1, of = total, "re-homing stored mail");
+                tracing::info!(
+                    event = events::REHOMING,
+                    log = %directory.display(),
+                    copied = copied + 1,
+                    of = total,
+                    "re-homing stored mail"
+                );
             }
         }
         old.close().await?;
@@ -209,7 +239,7 @@ impl NewLogs {
                 Ok(payload) => payload,
                 Err(error @ StorageError::PartDamaged { .. }) => {
                     // Parts that are copied already are none without the last one.
-                    tracing::error!(%error, "a stored message cannot be re-homed");
+                    tracing::error!(event = events::NOT_REHOMED, %error, "a stored message cannot be re-homed");
                     self.done.unreadable += 1;
                     return Ok(());
                 }

@@ -6,6 +6,7 @@
 //! its name. So at any moment the mail lies whole in one place, and that place can be told from the names alone.
 
 use crate::error::StorageError;
+use crate::events;
 use crate::manifest::Manifest;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -165,7 +166,7 @@ impl Folders<'_> {
         let full =
             || StorageError::io("keeping", old, std::io::Error::from(std::io::ErrorKind::AlreadyExists));
         let kept = kept.ok_or_else(full)?;
-        tracing::warn!(log = %kept.display(), "an old log with unreadable mail is kept here");
+        tracing::warn!(event = events::OLD_LOG_KEPT, log = %kept.display(), "an old log with unreadable mail is kept here");
         rename(old, &kept)
     }
 }

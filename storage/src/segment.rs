@@ -1,6 +1,7 @@
 //! One segment file: its name, its header block, and its pre-allocation with direct I/O. Knows no records.
 
 use crate::error::StorageError;
+use crate::events;
 use glommio::io::{Directory, DmaFile, OpenOptions};
 use relay_core::store::{Family, RecordId};
 use std::path::{Path, PathBuf};
@@ -165,7 +166,7 @@ impl SegmentFile {
         let file = options.dma_open(path).await.map_err(|error| StorageError::io("creating", path, error))?;
         if let Err(error) = file.pre_allocate(size, false).await {
             if let Err(left) = file.remove().await {
-                tracing::warn!(path = %path.display(), error = %left, "an unfinished segment file stays behind");
+                tracing::warn!(event = events::SEGMENT_LEFT_BEHIND, path = %path.display(), error = %left, "an unfinished segment file stays behind");
             }
             return Err(StorageError::io("allocating space for", path, error));
         }

@@ -4,6 +4,7 @@
 use crate::append::Turn;
 use crate::directory::FREE_SEGMENTS;
 use crate::error::StorageError;
+use crate::events;
 use crate::log::{MailboxLog, State};
 use crate::record::{Header, Seed};
 use crate::scan::scan_segment;
@@ -72,7 +73,7 @@ impl MailboxLog {
     pub(crate) async fn roll(&self, family: Family, with_parts: bool) -> Result<(), StorageError> {
         let _permit = self.change_files().await;
         if let Err(error) = self.reclaim().await {
-            tracing::warn!(%error, "segments that nothing needs could not be given up");
+            tracing::warn!(event = events::SEGMENTS_NOT_GIVEN_UP, %error, "segments that nothing needs could not be given up");
         }
         let file = self.take_file(with_parts).await?;
         let header = self.next_header(family)?;
@@ -330,6 +331,6 @@ async fn discard(file: SegmentFile) {
     let path = file.path();
     let removed = file.remove().await;
     if let Err(error) = removed.and(file.close().await) {
-        tracing::warn!(path = %path.display(), %error, "a segment file that nothing needs could not be removed");
+        tracing::warn!(event = events::SEGMENT_NOT_REMOVED, path = %path.display(), %error, "a segment file that nothing needs could not be removed");
     }
 }

@@ -6,6 +6,7 @@
 //! identities of both, and the token of the first if there is one; an identity is the listed one.
 
 use crate::error::StorageError;
+use crate::events;
 use crate::listing::{Listing, ListingState, QuotaChange};
 use crate::managers::ManagerStore;
 use crate::users_format::{ListedAccount, Stored};
@@ -412,7 +413,7 @@ fn damaged(tree: &'static str, key: &[u8], reason: &'static str) -> StorageError
 
 fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Option<R> {
     record.unwrap_or_else(|error| {
-        tracing::warn!(%error, "a record of the user database counts as missing");
+        tracing::warn!(event = events::USER_RECORD_DAMAGED, %error, "a record of the user database counts as missing");
         None
     })
 }

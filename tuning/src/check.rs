@@ -30,6 +30,26 @@ pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
         let cause = Cause::Together { with: "shards.cores", remedy: "leave the core out of shards.cores" };
         reader.report_relation(&["shards.leave_first_core", "shards.cores"], cause);
     }
+    let monitor = &config.monitor;
+    let levels = [
+        ("disk", monitor.disk_warning_percent, monitor.disk_critical_percent),
+        ("memory", monitor.memory_warning_percent, monitor.memory_critical_percent),
+        ("descriptors", monitor.descriptors_warning_percent, monitor.descriptors_critical_percent),
+        ("connections", monitor.connections_warning_percent, monitor.connections_critical_percent),
+    ];
+    for (resource, warning, critical) in levels {
+        let keys =
+            [format!("monitor.{resource}_warning_percent"), format!("monitor.{resource}_critical_percent")];
+        if warning > critical {
+            let cause = Cause::NotAbove { found: warning, bound: keys[1].clone(), limit: critical };
+            reader.report_relation(&[&keys[0], &keys[1]], cause);
+        }
+        if monitor.hysteresis_percent >= warning {
+            let cause =
+                Cause::NotBelow { found: monitor.hysteresis_percent, bound: keys[0].clone(), limit: warning };
+            reader.report_relation(&["monitor.hysteresis_percent", &keys[0]], cause);
+        }
+    }
     let not_above = [
         (
             "limits.connection_in_flight_bytes",

@@ -142,6 +142,26 @@ pub enum Cause {
         /// `timers.keep_alive`.
         keep_alive: std::time::Duration,
     },
+    /// A number that must not be above that of another key is.
+    #[error("{found} is more than {bound} ({limit}); it must not be")]
+    NotAbove {
+        /// The number.
+        found: usize,
+        /// The key that bounds it.
+        bound: String,
+        /// The number of that key.
+        limit: usize,
+    },
+    /// A number that must be below that of another key is not.
+    #[error("{found} is not less than {bound} ({limit}); it must be")]
+    NotBelow {
+        /// The number.
+        found: usize,
+        /// The key that bounds it.
+        bound: String,
+        /// The number of that key.
+        limit: usize,
+    },
     /// A value that must not exceed the value of another key does.
     #[error("{} is more than {bound} ({}); it must not be", ByteSize::new(*.found), ByteSize::new(*.limit))]
     AboveOther {

@@ -4,7 +4,8 @@
 //! Only keys that the relay obeys are here.
 
 use crate::kind::{
-    Address, Choice, FilePath, Flag, Kind, List, OneOf, ProductVersion, Size, Time, Url, Whole,
+    Address, AnyPort, Choice, DataPath, FilePath, Flag, Kind, List, OneOf, ProductVersion, Size, Time, Url,
+    Whole,
 };
 use crate::managers::Servers;
 use crate::read::Reader;
@@ -206,6 +207,21 @@ settings! {
         /// Bytes of mail that may wait for one device.
         quota_per_device: u64 as Size::between(KIB, 1024 * TIB) => "4 GB";
     }
+    /// Who is online, for those who want to know (WAN DPP).
+    presence: Presence {
+        /// Whether the relay has presence. Without it clients are told that there is no such resource.
+        enabled: bool as Flag => true;
+        /// How long the changes for one subscriber are gathered before they are told, in one message.
+        window: Duration as Time::up_to(10 * SECOND) => "100 ms";
+        /// How long a device that has lost its last connection is still shown as it was. A few seconds spare everybody who
+        /// watches it the news of a short interruption.
+        offline_damping: Duration as Time { min: 0, max: MINUTE, step: 1 } => "0 ms";
+        /// Devices that one connection may watch. One above it is answered with the status unknown and not watched; after 1024
+        /// such answers that wait to be sent, the session is closed.
+        subscriptions_per_connection: usize as Whole { min: 1, max: 1_000_000 } => 10000;
+        /// Connections of one shard that may watch the same device. One above it is answered with the status unknown.
+        subscribers_per_device: usize as Whole { min: 1, max: 1_000_000 } => 10000;
+    }
     /// How mail is written to the disk.
     storage: Storage {
         /// The size of a file of the log. At least batch_bytes.
@@ -241,11 +257,49 @@ settings! {
         /// How long a connection may wait between requests, and how long a request may take to arrive.
         timeout: Duration as Time::up_to(HOUR) => "60 s";
     }
-    /// What the relay says about itself, on standard error.
+    /// Metrics, in the text format of Prometheus at /metrics, and whether the relay lives (/healthz) and is ready for
+    /// connections (/readyz), over HTTP.
+    metrics: Metrics {
+        /// Addresses for it; none by default. Whoever reaches them can read: an address of this machine alone, such as
+        /// 127.0.0.1:9249, or one behind a firewall. With port 0 the system chooses one, and `relayctl status` shows it.
+        listen: Vec<SocketAddr> as List { of: AnyPort, may_be_empty: true } => [];
+    }
+    /// How operators reach the running relay.
+    operator: Operator {
+        /// The Unix socket for relayctl. Only the user that the relay runs as may open it (mode 0600). Linux allows a path of 107
+        /// bytes.
+        socket: PathBuf as DataPath => "relayd.sock";
+    }
+    /// What the relay watches of its machine. At a warning it only says so. At the critical level of the disk it stops taking
+    /// messages, which its senders then keep, and goes on delivering; at that of anything else it answers new connections
+    /// with TryLater. It goes on by itself when there is room again.
+    monitor: Monitor {
+        /// How often it looks.
+        interval: Duration as Time::up_to(HOUR) => "10 s";
+        /// How far below a level the use must fall before that level is over, in percent of what there is.
+        hysteresis_percent: usize as Whole { min: 0, max: 50 } => 3;
+        /// Use of the disk that holds data_dir, by whomever.
+        disk_warning_percent: usize as Whole { min: 1, max: 100 } => 80;
+        /// The same, critical.
+        disk_critical_percent: usize as Whole { min: 1, max: 100 } => 95;
+        /// Memory of the relay, of what its control group or else the machine has.
+        memory_warning_percent: usize as Whole { min: 1, max: 100 } => 75;
+        /// The same, critical.
+        memory_critical_percent: usize as Whole { min: 1, max: 100 } => 90;
+        /// File descriptors of the relay, of what it may have.
+        descriptors_warning_percent: usize as Whole { min: 1, max: 100 } => 80;
+        /// The same, critical.
+        descriptors_critical_percent: usize as Whole { min: 1, max: 100 } => 95;
+        /// Connections, of limits.connections_per_shard of all shards.
+        connections_warning_percent: usize as Whole { min: 1, max: 100 } => 80;
+        /// The same, critical.
+        connections_critical_percent: usize as Whole { min: 1, max: 100 } => 98;
+    }
+    /// What the relay says about itself: to the journal if systemd runs it, with every field by name, else to standard error.
     log: Log {
         /// How much; each level includes those before it.
         level: LogLevel as OneOf::<LogLevel>::NEW => "info";
-        /// The form of a line.
+        /// The form of a line on standard error.
         format: LogFormat as OneOf::<LogFormat>::NEW => "text";
     }
 }

@@ -343,6 +343,38 @@ impl Text for Address {
     }
 }
 
+/// A path in the relay's data folder.
+pub(crate) struct DataPath;
+
+impl Text for DataPath {
+    type Value = PathBuf;
+    const WANTED: &'static str = "a path, relative to relay.data_dir or absolute";
+
+    fn parse(text: &str) -> Result<PathBuf, Cause> {
+        FilePath::parse(text)
+    }
+
+    fn format(value: &PathBuf) -> String {
+        FilePath::format(value)
+    }
+}
+
+/// A socket address; with port 0 the system chooses the port.
+pub(crate) struct AnyPort;
+
+impl Text for AnyPort {
+    type Value = SocketAddr;
+    const WANTED: &'static str = "an IP address with a port, such as \"127.0.0.1:9249\" or \"[::1]:0\"";
+
+    fn parse(text: &str) -> Result<SocketAddr, Cause> {
+        text.parse().map_err(|_| Cause::NotAnAddress(shortened(text)))
+    }
+
+    fn format(value: &SocketAddr) -> String {
+        value.to_string()
+    }
+}
+
 /// A list of different values: an array, or one value alone.
 pub(crate) struct List<K> {
     pub(crate) of: K,

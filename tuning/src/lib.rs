@@ -1,7 +1,8 @@
-//! The TOML configuration of the relay: its keys, units, defaults, checks and reference.
+//! The TOML configuration of the relay: its keys, units, defaults, checks and reference. Beside it, in [`operator`], the
+//! words in which operators and the running relay talk.
 //!
-//! Owns what an operator may set and what is said when it is wrong. It opens no socket, starts no thread and
-//! touches no file but the one it is asked to read. Every key is described once, in the table of [`SECTIONS`]; the
+//! Owns what an operator may set and what is said when it is wrong. It opens no socket but an
+//! operator's, starts no thread and touches no file but the one it is asked to read. Every key is described once, in the table of [`SECTIONS`]; the
 //! fields of [`Config`], the commented file that [`default_toml`] writes and the Markdown [`reference()`] come from it.
 //!
 //! ```
@@ -21,6 +22,7 @@ mod keys;
 mod kind;
 mod managers;
 mod nearest;
+pub mod operator;
 mod read;
 mod reference;
 mod table;
@@ -28,8 +30,8 @@ mod units;
 
 pub use error::{Cause, ConfigError, ConfigErrors};
 pub use keys::{
-    Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Management, Registration, Relay,
-    SECTIONS, Security, Shards, ShardsPlacement, Storage, Timers, keys,
+    Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Management, Metrics, Monitor, Operator,
+    Registration, Relay, SECTIONS, Security, Shards, ShardsPlacement, Storage, Timers, keys,
 };
 pub use reference::{commented_toml, default_toml, explain, reference};
 pub use table::{Key, Preset, Section};

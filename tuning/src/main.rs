@@ -1,8 +1,9 @@
-//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, hands what concerns the users of
-//! a stopped relay on to relayd, and is a management server to relays that run.
+//! `relayctl`: the operator's command line. It checks and explains the relay's configuration, asks and tells a running
+//! relay through its operator socket, hands what concerns users on to relayd, and is a management server to relays.
 #![forbid(unsafe_code)]
 
 mod manager;
+mod operate;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -18,7 +19,14 @@ Examples:
   relayctl config check furrow.toml
   relayctl config explain limits.message_bytes
   relayctl user token --data /var/lib/furrow --account grooveAccount://...@
-  relayctl manager user add --keys manager.key --relay relay-identity.toml --file users.csv";
+  relayctl manager user add --keys manager.key --relay relay-identity.toml --file users.csv
+  relayctl status
+  relayctl top
+  relayctl mailboxes --order slowest --most 5 --json
+  relayctl devices clear-keys --device dpp://relay.example.com/...
+  relayctl drain
+
+Every command that talks to a running relay has --json.";
 
 const CONFIG_HELP: &str = "\
 Examples:
@@ -56,6 +64,8 @@ enum Command {
     /// Manage the users of a relay as a management server does, over SPMR.
     #[command(subcommand, after_help = manager::HELP)]
     Manager(manager::ManagerCommand),
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
 
 #[derive(Subcommand)]
@@ -93,15 +103,29 @@ enum Refusal {
 }
 
 fn main() -> ExitCode {
-    let command = match Arguments::parse().command {
-        Command::Config(command) => command,
+    match Arguments::parse().command {
+        Command::Config(command) => configure(command),
         Command::User { arguments } => {
             let error = relayd_user(&arguments);
             eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-        Command::Manager(command) => return manager::run(command),
-    };
+        Command::Manager(command) => manager::run(command),
+        Command::Operate(command) => operate(command),
+    }
+}
+
+fn operate(command: operate::Operate) -> ExitCode {
+    match operate::run(command) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            eprintln!("relayctl: {error}");
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}
+
+fn configure(command: ConfigCommand) -> ExitCode {
     match answer(command) {
         Ok(text) => print(&text),
         Err(refusal) => {

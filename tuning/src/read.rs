@@ -30,6 +30,11 @@ impl Config {
         config
     }
 
+    /// The Unix socket for operators.
+    pub fn operator_socket(&self) -> std::path::PathBuf {
+        self.relay.data_dir.join(&self.operator.socket)
+    }
+
     /// Reads and checks the file at `path`, for this machine: [`Config::parse`] and whether the processors exist.
     ///
     /// # Errors

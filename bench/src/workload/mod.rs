@@ -10,6 +10,7 @@ pub(crate) mod durable;
 pub(crate) mod fanout;
 pub(crate) mod mixed;
 pub(crate) mod online;
+pub(crate) mod presence;
 pub(crate) mod soak;
 pub(crate) mod strangers;
 pub(crate) mod traffic;

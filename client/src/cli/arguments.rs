@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use client::{DeviceUrl, IdentityUrl, ResourceUrl, SecurityProfile};
+use client::{DeviceUrl, IdentityUrl, ResourceUrl, SecurityProfile, Status};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ Examples:
   echo hello | sstp send --to IDENTITY send what comes on standard input
   sstp receive --out inbox             collect what waits into files
   sstp receive --follow --json         print messages as they come
+  sstp presence watch DEVICE...        see who is online
 
 Exit codes: 0 done, 1 failure, 2 wrong arguments, 3 the relay was not reached or did not answer in time,
 4 the relay refused.";
@@ -51,6 +52,16 @@ Examples:
 A message is acknowledged once its body is safely written. One that arrives twice is written twice: delivery is at
 least once.";
 
+const PRESENCE_HELP: &str = "\
+Examples:
+  sstp presence watch dpp://relay.example/...       a table that stays up to date, until interrupted
+  sstp presence watch --once --json DEVICE DEVICE   the statuses of this moment, for programs
+  sstp presence watch --with ~/work DEVICE ...      devices of the relay of another client directory as well
+  sstp presence set online                          be online until interrupted
+  sstp presence set away --for 600
+
+A device is shown by its own relay, the one in its URL. Its status lasts as long as a connection publishes it.";
+
 /// Send and receive messages through a Furrow relay.
 #[derive(Debug, Parser)]
 #[command(name = "sstp", version, after_help = EXAMPLES)]
@@ -82,6 +93,12 @@ pub(crate) enum Command {
     /// Receive messages.
     #[command(after_help = RECEIVE_HELP)]
     Receive(Receive),
+    /// See who is online, and be seen.
+    #[command(after_help = PRESENCE_HELP)]
+    Presence {
+        #[command(subcommand)]
+        command: PresenceCommand,
+    },
     /// Print your names and your relay.
     Whoami,
 }
@@ -188,6 +205,51 @@ pub(crate) struct Receive {
     pub(crate) timeout: Duration,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum PresenceCommand {
+    /// Show the status of devices, now and whenever it changes.
+    #[command(after_help = PRESENCE_HELP)]
+    Watch(PresenceWatch),
+    /// Publish the status of this device, until interrupted.
+    #[command(after_help = PRESENCE_HELP)]
+    Set(PresenceSet),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PresenceWatch {
+    /// The devices.
+    #[arg(value_name = "DEVICE", required = true)]
+    pub(crate) devices: Vec<DeviceUrl>,
+    /// The directory of a client of another relay; several times for several. Each device is asked about at the relay that its
+    /// URL names, and otherwise at yours.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) with: Vec<PathBuf>,
+    /// Print each status once and stop.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// With --once: seconds after which devices that are still unknown are a failure.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, requires = "once")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PresenceSet {
+    /// online, away or offline.
+    #[arg(value_name = "STATUS", value_parser = publishable)]
+    pub(crate) status: Status,
+    /// Seconds after which to stop.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) time: Option<Duration>,
+    /// Seconds to wait for the relay.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+fn publishable(text: &str) -> Result<Status, String> {
+    let status = text.parse().ok().filter(|status| *status != Status::Unknown);
+    status.ok_or_else(|| format!("{text} cannot be published; there are online, away and offline"))
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text} is not a number of seconds from 0.001 to a year");
     let seconds: f64 = text.parse().map_err(|_| wrong())?;
@@ -253,6 +315,22 @@ mod tests {
     fn global_options_may_stand_behind_the_command() {
         let arguments = parse("sstp whoami --dir /tmp/x --json -vv").unwrap();
         assert_eq!((arguments.dir, arguments.json, arguments.verbose), (Some("/tmp/x".into()), true, 2));
+    }
+
+    #[test]
+    fn presence_takes_devices_and_statuses() {
+        let arguments = parse("sstp presence watch --with /a --with /b dpp://h/1 dpp://h/2").unwrap();
+        let Command::Presence { command: PresenceCommand::Watch(watch) } = arguments.command else {
+            panic!()
+        };
+        assert_eq!((watch.devices.len(), watch.with.len(), watch.once), (2, 2, false));
+        let arguments = parse("sstp presence set away --for 5").unwrap();
+        let Command::Presence { command: PresenceCommand::Set(set) } = arguments.command else { panic!() };
+        assert_eq!((set.status, set.time), (Status::Away, Some(Duration::from_secs(5))));
+        assert_eq!(refused("sstp presence set unknown"), ErrorKind::ValueValidation);
+        assert_eq!(refused("sstp presence set"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refused("sstp presence watch"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refused("sstp presence watch --timeout 5 dpp://h/1"), ErrorKind::MissingRequiredArgument);
     }
 
     #[test]

@@ -4,17 +4,19 @@ mod arguments;
 mod connect;
 mod failure;
 mod init;
+mod presence;
 mod printer;
 mod receive;
 mod register;
 mod send;
+mod status_table;
 mod upload;
 mod whoami;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use printer::Printer;
 
-use arguments::Command;
+use arguments::{Command, PresenceCommand};
 use failure::Failure;
 
 /// Runs what the arguments ask for.
@@ -25,6 +27,12 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<(), F
         Command::Register(register) => register::run(register, &directory, printer).await,
         Command::Send(send) => send::run(send, &directory, printer).await,
         Command::Receive(receive) => receive::run(receive, &directory, printer).await,
+        Command::Presence { command: PresenceCommand::Watch(watch) } => {
+            presence::watch(watch, &directory, printer).await
+        }
+        Command::Presence { command: PresenceCommand::Set(set) } => {
+            presence::set(set, &directory, printer).await
+        }
         Command::Whoami => whoami::run(&directory, printer),
     }
 }

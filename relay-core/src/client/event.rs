@@ -3,10 +3,11 @@
 use super::inbox::{IncomingHead, IncomingId};
 use super::message::{MessageId, SendFailure};
 use super::registration::RegistrationError;
-use crate::address::AccountUrl;
+use crate::address::{AccountUrl, DeviceUrl};
+use crate::presence::Status;
 use crate::security::SecurityError;
 use crate::sstp::connection::Violation;
-use crate::sstp::{CloseReason, ConnectResponseId, StatusId};
+use crate::sstp::{CloseReason, ConnectResponseId, OpenResponseId, StatusId};
 use crate::store::Chain;
 use crate::time::Timestamp;
 
@@ -120,6 +121,18 @@ pub enum Event {
         /// The message.
         id: IncomingId,
     },
+    /// The relay tells the status of a device that is watched.
+    Presence {
+        /// The device.
+        device: DeviceUrl,
+        /// Its status.
+        status: Status,
+    },
+    /// The relay cannot tell the status of any device at the moment: all that were told are void. They are told again by
+    /// themselves.
+    PresenceUnknown,
+    /// The relay has no presence, or none for us; it is asked again on the next connection.
+    PresenceRefused(OpenResponseId),
     /// An incoming message that was not acknowledged is lost to this connection and will come again. Acknowledging it has no
     /// effect any more.
     IncomingLost {

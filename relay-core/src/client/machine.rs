@@ -8,8 +8,11 @@ use super::event::{Disconnected, Event};
 use super::inbox::{Inbox, IncomingId};
 use super::message::{MessageId, OutgoingMessage, QueueError};
 use super::outbox::Outbox;
+use super::presence::{PRESENCE_TAG, PresenceDesk};
 use super::registration::{Registrar, Registration, RegistrationError, Standing};
 use super::route::Transmission;
+use crate::address::DeviceUrl;
+use crate::presence::Status;
 use crate::sstp::connection::{self, Ended};
 use crate::sstp::output::OutputQueue;
 use crate::sstp::text::Text;
@@ -62,6 +65,7 @@ pub struct Client {
     backoff: Backoff,
     outbox: Outbox,
     inbox: Inbox,
+    presence: PresenceDesk,
     registrar: Option<Registrar>,
     events: VecDeque<Event>,
     closing: bool,
@@ -74,6 +78,7 @@ impl Client {
             connection_config: Arc::new(config.connection.clone()),
             outbox: Outbox::new(config.limits.clone()),
             inbox: Inbox::new(&config.limits),
+            presence: PresenceDesk::new(),
             config,
             entropy,
             link: Link::Waiting(now),
@@ -152,8 +157,10 @@ impl Client {
         match &self.link {
             Link::Waiting(until) => Some(*until),
             Link::Up(up) => {
-                let due = [up.connection.poll_timeout(), self.outbox.next_hold(), self.inbox.renew_at()];
-                due.into_iter().flatten().min()
+                let own = [up.connection.poll_timeout(), self.outbox.next_hold(), self.inbox.renew_at()];
+                let presence =
+                    self.presence.next_due().filter(|_| up.announced_at.is_some() && up.login.may_send());
+                own.into_iter().chain([presence]).flatten().min()
             }
             Link::Dialling | Link::HangingUp(..) | Link::Closed => None,
         }
@@ -216,6 +223,21 @@ impl Client {
     /// after [`super::Limits::redelivery_delay`].
     pub fn give_back(&mut self, id: IncomingId, now: Timestamp) {
         self.inbox.give_back(id, now);
+    }
+
+    /// Publishes the status of this device, now and on every connection to come. [`Status::Unknown`] takes it back.
+    pub fn publish(&mut self, status: Status) {
+        self.presence.publish(status);
+    }
+
+    /// Watches a device: [`Event::Presence`] tells its status, now and whenever it changes. Watching it again asks anew.
+    pub fn watch(&mut self, device: DeviceUrl) {
+        self.presence.watch(device);
+    }
+
+    /// Watches a device no more.
+    pub fn unwatch(&mut self, device: &DeviceUrl) {
+        self.presence.unwatch(device);
     }
 
     /// Registers, on this connection or the next; ends with [`Event::Registered`] or [`Event::RegistrationFailed`].
@@ -292,6 +314,10 @@ impl Client {
         if up.login.may_send() && up.connection.is_established() {
             self.outbox.release_holds(now);
             self.outbox.pump(now, &mut up.connection, &mut self.events);
+            if up.announced_at.is_some() {
+                let most = self.config.limits.output_high_water;
+                self.presence.pump(now, &self.config.relay_url, &mut up.connection, most);
+            }
         }
         up.connection.prepare_output(now);
     }
@@ -360,14 +386,31 @@ impl Client {
                     registrar.and_then(|it| it.answered(event, &token, config, connection, entropy));
                 self.registration_stands(standing);
             }
-            E::Open(open) => self.inbox.opened(open, connection),
-            E::Part { session, part, end } => self.inbox.part(session, part, end, connection, events),
-            E::MessageTooLong(session) => self.inbox.closed(session, events),
+            E::Open(open) => {
+                if !self.presence.opened(&open, connection) {
+                    self.inbox.opened(open, connection);
+                }
+            }
+            E::Part { session, part, end } => {
+                if let Some(part) = self.presence.part(session, part, end, connection, events) {
+                    self.inbox.part(session, part, end, connection, events);
+                }
+            }
+            E::MessageTooLong(session) => {
+                if !self.presence.closed(session, now, events) {
+                    self.inbox.closed(session, events);
+                }
+            }
+            E::SessionReady(session) | E::SessionStopped(session) if self.presence.speaks_on(session) => {}
+            E::SessionRefused { session, response } if self.presence.speaks_on(session) => {
+                self.presence.refused(response, events);
+            }
             E::SessionReady(session) => self.outbox.session_ready(session),
             E::SessionStopped(session) => self.outbox.session_stopped(session),
             E::SessionRefused { session, response } => self.outbox.session_refused(session, response, events),
             E::SessionStatus(status) => self.outbox.session_status(status),
             E::SessionClosed { session, reason } => self.session_closed(now, session, reason),
+            E::Acknowledged { tag: PRESENCE_TAG, .. } => up.of_use = true,
             E::Acknowledged { tag, count, .. } => {
                 debug_assert_eq!(count, 1, "every transmission has a tag of its own");
                 up.of_use = true;
@@ -407,7 +450,8 @@ impl Client {
 
     fn session_closed(&mut self, now: Timestamp, session: SessionId, reason: CloseReason) {
         let Link::Up(up) = &mut self.link else { return };
-        if self.outbox.session_closed(session, reason, now, &mut self.events)
+        if self.presence.closed(session, now, &mut self.events)
+            || self.outbox.session_closed(session, reason, now, &mut self.events)
             || up.login.closed(session, &mut self.events)
         {
             return;
@@ -445,6 +489,7 @@ impl Client {
     fn disconnected(&mut self, cause: Disconnected, retry_at: Timestamp) {
         self.outbox.disconnected();
         self.inbox.disconnected(&mut self.events);
+        self.presence.disconnected(&mut self.events);
         if let Some(registrar) = &mut self.registrar {
             registrar.disconnected();
         }

@@ -25,6 +25,9 @@ mod inbox;
 mod machine;
 mod message;
 mod outbox;
+mod presence;
+#[cfg(test)]
+mod presence_tests;
 mod registration;
 mod route;
 #[cfg(test)]

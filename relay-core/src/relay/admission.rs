@@ -4,6 +4,7 @@
 use super::home;
 use super::mesh::{ConnectionId, MeshItem, Target};
 use super::peer::Attachment;
+use super::presence::aliases;
 use super::{Action, Relay, SecurityFailure};
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::directory::DeviceRecord;
@@ -126,13 +127,14 @@ impl Relay {
         if locked_out || record.as_ref().is_some_and(|record| self.has_only_locked_out_accounts(record)) {
             return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
         }
-        self.peer_mut(id).device = Some(device.clone());
+        let peer = self.peer_mut(id);
+        (peer.device, peer.aliases) = (Some(device.clone()), aliases(&connect));
         if self.has_too_many_connections(&device) {
             let connection = self.connection(id);
             connection.accept(Default::default(), Bytes::new(), false);
             return connection.close(CloseReason::CrossedConnections, 0);
         }
-        if self.draining || self.peers.len() > self.config.max_connections || self.puts_off(id) {
+        if self.draining || self.is_full() || self.puts_off(id) {
             let retry_time = self.config.retry_time.as_secs() as u32;
             return self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
         }
@@ -153,6 +155,12 @@ impl Relay {
                 peer.connection.accept(now, token, true);
             }
         }
+    }
+
+    /// Whether there is no room for another connection, by the shard's own bound or by the operator's word.
+    fn is_full(&mut self) -> bool {
+        self.stats.refused_newcomers += u64::from(!self.newcomers);
+        !self.newcomers || self.peers.len() > self.config.max_connections
     }
 
     /// Only connections that have proven to be the device's count, or strangers could shut it out by naming it.

@@ -1,6 +1,7 @@
 //! What an operator can set of a relay's decisions.
 
 use super::half_open::HalfOpen;
+use super::presence::PresenceConfig;
 use crate::sstp::ConnectionConfig;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct RelayConfig {
     pub quota_per_identity: u64,
     /// Bytes that may wait for one device.
     pub quota_per_device: u64,
+    /// The presence service.
+    pub presence: PresenceConfig,
     /// RetryTime with TryLater.
     pub retry_time: Duration,
     /// ReturnTime with Resting.
@@ -80,6 +83,7 @@ impl RelayConfig {
             lifetime: Duration::from_secs(30 * 24 * 3600),
             quota_per_identity: 1_000_000_000,
             quota_per_device: 4_000_000_000,
+            presence: PresenceConfig::default(),
             retry_time: Duration::from_secs(30),
             return_time: Duration::from_secs(30),
         }

@@ -5,7 +5,7 @@
 //! and good enough since account URLs carry 24 random octets. It is no defence against an operator's own management server
 //! inventing accounts that collide, and needs to be none.
 
-use crate::address::AccountUrl;
+use crate::address::{AccountUrl, DeviceUrl};
 
 /// Virtual partitions. Enough that 1024 shards still differ by at most a quarter in their share.
 pub const PARTITIONS: u32 = 4096;
@@ -16,8 +16,12 @@ pub struct ShardId(pub u16);
 
 /// The partition of an account.
 pub fn partition(account: &AccountUrl) -> u32 {
+    partition_of(account.as_bytes())
+}
+
+fn partition_of(url: &[u8]) -> u32 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for &byte in account.as_bytes() {
+    for &byte in url {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash ^= hash >> 32;
@@ -27,7 +31,16 @@ pub fn partition(account: &AccountUrl) -> u32 {
 
 /// The shard that is home to an account among `shards` (at least 1).
 pub fn home(account: &AccountUrl, shards: u16) -> ShardId {
-    ShardId((partition(account) * u32::from(shards) / PARTITIONS) as u16)
+    shard_of(partition(account), shards)
+}
+
+/// The shard that is home to a device's presence among `shards` (at least 1). Its mail and its connections live elsewhere.
+pub fn home_of_device(device: &DeviceUrl, shards: u16) -> ShardId {
+    shard_of(partition_of(device.as_bytes()), shards)
+}
+
+fn shard_of(partition: u32, shards: u16) -> ShardId {
+    ShardId((partition * u32::from(shards) / PARTITIONS) as u16)
 }
 
 #[cfg(test)]

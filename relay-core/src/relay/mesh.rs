@@ -1,4 +1,4 @@
-//! What shards say to each other. Three rooms of the relay talk only in these items, whether they are on one shard or on
+//! What shards say to each other. Presence has its own words ([`Note`]); three rooms of the relay talk only in these items, whether they are on one shard or on
 //! two: the *origin* (the sender's connection), the *mailroom* (the recipient's home) and the *outlet* (the recipient's
 //! connection).
 //!
@@ -8,6 +8,7 @@
 
 use super::home::ShardId;
 use super::management::{Order, Receipt};
+use super::presence::Note;
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::StatusId;
 use crate::store::{Chain, Family};
@@ -69,6 +70,15 @@ pub enum Target {
     Device(AccountUrl, DeviceUrl),
     /// Identity-targeted mail of all identities of an account.
     Account(AccountUrl),
+}
+
+impl Target {
+    /// The account whose mail it is.
+    pub fn account(&self) -> &AccountUrl {
+        match self {
+            Target::Device(account, _) | Target::Account(account) => account,
+        }
+    }
 }
 
 /// A recipient as the origin names it.
@@ -255,6 +265,8 @@ pub enum MeshItem {
         /// That of the order.
         receipt: Receipt,
     },
+    /// Presence to presence: all that there is to tell at this moment, never empty.
+    Presence(Vec<Note>),
 }
 
 /// A shard's end of the mesh: what waits to go to each shard, itself included.
@@ -284,6 +296,11 @@ impl Mesh {
 
     pub(super) fn outbox(&mut self, to: ShardId) -> &mut VecDeque<MeshItem> {
         &mut self.outboxes[usize::from(to.0)]
+    }
+
+    /// Whether notes of presence wait for a shard.
+    pub(super) fn holds_presence(&self, to: ShardId) -> bool {
+        self.outboxes[usize::from(to.0)].iter().any(|item| matches!(item, MeshItem::Presence(_)))
     }
 
     /// Items that wait for the fullest other shard.

@@ -9,18 +9,21 @@
 //! * [`Relay::next_action`]: the rest.
 //!
 //! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
-//! `mailroom`, where they wait; `outlet`, where they go.
+//! `mailroom`, where they wait; `outlet`, where they go. Beside them stands `presence`: who is online, and who is told.
 
 mod admission;
 pub mod config;
 mod half_open;
 pub mod home;
+pub mod latency;
 mod mailroom;
 pub mod management;
 pub mod mesh;
+pub mod operator;
 mod origin;
 mod outlet;
 mod peer;
+mod presence;
 mod routes;
 mod strangers;
 mod wheel;
@@ -29,8 +32,11 @@ pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
 pub use half_open::HalfOpen;
 pub use home::ShardId;
+pub use latency::Latencies;
 pub use management::{Order, Receipt};
 pub use mesh::{ConnectionId, MeshItem};
+pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
+pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
 
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::directory::Directory;
@@ -47,6 +53,7 @@ use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
 use peer::Peer;
+use presence::{NOTIFY_TAG, Presence};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -168,6 +175,20 @@ pub struct RelayStats {
     pub faults: u64,
     /// Times that a connection's sessions were stopped.
     pub stops: u64,
+    /// Bytes received on connections.
+    pub received_bytes: u64,
+    /// Payload bytes that arrived at this shard's mailroom.
+    pub deposited_bytes: u64,
+    /// Payload bytes of messages acknowledged by a recipient.
+    pub delivered_bytes: u64,
+    /// Messages refused because the relay takes no more mail.
+    pub refused_deposits: u64,
+    /// Connects answered with TryLater because the relay takes no more connections.
+    pub refused_newcomers: u64,
+    /// From the end of a message to its completion: what its sender waits for.
+    pub completion: Latencies,
+    /// Of presence.
+    pub presence: PresenceStats,
 }
 
 /// One shard's brain. See the module's head.
@@ -192,12 +213,17 @@ pub struct Relay {
     credited: Vec<OutletId>,
     /// Bytes in the outputs of all connections.
     output_bytes: usize,
+    presence: Presence,
     mesh: Mesh,
     wheel: TimerWheel,
     sweep_at: Timestamp,
     touched: Vec<ConnectionId>,
     actions: VecDeque<Action>,
     draining: bool,
+    /// Since when no messages are taken.
+    deposits_stopped: Option<Timestamp>,
+    /// Whether connections are taken.
+    newcomers: bool,
     stats: RelayStats,
 }
 
@@ -224,6 +250,7 @@ impl Relay {
             shard,
             mesh: Mesh::new(shard, config.shards),
             strangers: Strangers::new(config.half_open.clone()),
+            presence: Presence::new(&config.presence, config.shards),
             config,
             directory,
             entropy,
@@ -243,6 +270,8 @@ impl Relay {
             touched: Vec::new(),
             actions: VecDeque::new(),
             draining: false,
+            deposits_stopped: None,
+            newcomers: true,
             stats: RelayStats::default(),
         }
     }
@@ -283,6 +312,7 @@ impl Relay {
     /// Bytes arrived on a connection.
     pub fn received(&mut self, now: Timestamp, id: ConnectionId, bytes: Bytes) {
         self.now = now;
+        self.stats.received_bytes += bytes.len() as u64;
         if let Some(peer) = self.live_peer(id) {
             peer.connection.receive(now, bytes);
             self.poll_connection(id);
@@ -318,6 +348,7 @@ impl Relay {
 
     /// Items for another shard, to be taken from the front as its queue has room. Call [`Relay::outbox_drained`] afterwards.
     pub fn outbox(&mut self, to: ShardId) -> &mut VecDeque<MeshItem> {
+        self.post_presence(to);
         self.mesh.outbox(to)
     }
 
@@ -372,8 +403,9 @@ impl Relay {
 
     /// When [`Relay::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Timestamp {
-        let next = self.wheel.next().map_or(self.sweep_at, |next| next.min(self.sweep_at));
-        if self.mailroom.is_purging() { next.min(self.now) } else { next }
+        let due =
+            [self.wheel.next(), self.presence.next_due(), self.mailroom.is_purging().then_some(self.now)];
+        due.into_iter().flatten().fold(self.sweep_at, Timestamp::min)
     }
 
     /// Acts on everything that is due.
@@ -395,6 +427,7 @@ impl Relay {
             }
             self.arm(id);
         }
+        self.presence_timeout();
         if self.mailroom.is_purging() {
             self.purge_on();
         }
@@ -453,20 +486,8 @@ impl Relay {
 
     /// Ends all connections with ConnectClose Resting and the configured ReturnTime.
     pub fn close_all(&mut self, now: Timestamp) {
-        self.now = now;
-        let return_time = self.config.return_time.as_secs() as u32;
-        let ids: Vec<_> = self.peers.iter().map(|(_, peer)| peer.id).collect();
-        for id in ids {
-            let connection = self.connection(id);
-            if connection.is_established() {
-                connection.close(CloseReason::Resting, return_time);
-            } else {
-                connection.transport_lost();
-            }
-            self.poll_connection(id);
-            self.touch(id);
-        }
-        self.settle();
+        let return_time = self.config.return_time;
+        self.disconnect(now, &Whom::Everybody, CloseReason::Resting, return_time);
     }
 
     /// Connections at present.
@@ -567,21 +588,33 @@ impl Relay {
             Event::ConnectAuthenticate { token } => self.connect_authenticate_received(id, &token),
             Event::Open(open) => self.open_received(id, open),
             Event::FanoutOpen(open) => self.fanout_open_received(id, open),
-            Event::SessionReady(session) => self.outlet_ready(id, session),
+            Event::SessionReady(session) => {
+                if !self.presence_ready(id, session) {
+                    self.outlet_ready(id, session);
+                }
+            }
             Event::SessionStopped(_) => {}
-            Event::SessionRefused { session, .. } => self.outlet_gone(id, session),
+            Event::SessionRefused { session, .. } => {
+                self.outlet_gone(id, session);
+                self.presence_session_gone(id, session);
+            }
             Event::SessionClosed { session, .. } => {
                 self.end_sender(id, session);
                 self.outlet_gone(id, session);
                 self.detach(id, session);
+                self.presence_session_gone(id, session);
             }
-            Event::MessageTooLong(session) => self.end_sender(id, session),
+            Event::MessageTooLong(session) => {
+                self.end_sender(id, session);
+                self.presence_session_gone(id, session);
+            }
             Event::Attach(request) => self.attach_received(id, request),
             Event::AttachAuthenticate { event, token } => {
                 self.attach_authenticate_received(id, event, &token)
             }
             Event::Register(request) => self.register_received(id, request),
             Event::Part { session, part, end } => self.part_received(id, session, part, end),
+            Event::Acknowledged { tag: NOTIFY_TAG, count, .. } => self.presence_acknowledged(id, count),
             Event::Acknowledged { tag, count, .. } => self.outlet_acknowledged(tag, count),
             Event::Ended(how) => self.clean_up(id, how),
             Event::ConnectResponse { .. }
@@ -608,6 +641,7 @@ impl Relay {
         let device = peer.device.take();
         let authenticated = peer.authenticated;
         self.no_stranger(id);
+        self.presence_connection_gone(id);
         if let Some(device) = device.as_ref().filter(|_| authenticated)
             && let Some(connections) = self.devices.get_mut(device)
         {
@@ -665,6 +699,7 @@ impl Relay {
                 self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
             }
             MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
+            MeshItem::Presence(notes) => self.presence_notes(from, notes),
             MeshItem::Order(order, receipt) => self.obey(&order, &receipt),
             MeshItem::Evict { target, connection, .. } => self.evict(connection, &target),
         }
@@ -673,12 +708,13 @@ impl Relay {
     /// Lets the rooms of this shard say to each other what they have to say.
     fn settle(&mut self) {
         loop {
+            self.post_presence(self.shard);
             while let Some(item) = self.mesh.next_local() {
                 self.mesh_item(self.shard, item);
             }
             self.send_credits();
             self.resume_stopped();
-            if self.mesh.is_local_empty() {
+            if self.mesh.is_local_empty() && !self.presence.has_notes(self.shard) {
                 return;
             }
         }

@@ -15,6 +15,7 @@ use crate::sstp::connection::Part;
 use crate::sstp::profile::{RESOURCE_WAN_DPP, flags};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, OpenResponseId, SessionId, StatusId, Version};
+use crate::time::Timestamp;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -23,8 +24,8 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) struct Deposit {
     connection: ConnectionId,
-    /// Once its end has arrived: what to acknowledge.
-    end: Option<InboundSeq>,
+    /// Once its end has arrived: what to acknowledge, and since when.
+    end: Option<(InboundSeq, Timestamp)>,
     /// Mailrooms that have not completed it.
     outstanding: u32,
 }
@@ -81,6 +82,9 @@ impl Relay {
     /// Open (3.3.5.5).
     pub(super) fn open_received(&mut self, id: ConnectionId, open: Open) {
         let session = open.session;
+        if open.resource_url.as_str() == RESOURCE_WAN_DPP {
+            return self.presence_open_received(id, &open);
+        }
         match self.session_for(id, &open) {
             Ok(recipient) => self.start_session(id, session, vec![recipient], None),
             Err(response) => self.connection(id).respond(session, response),
@@ -88,9 +92,6 @@ impl Relay {
     }
 
     fn session_for(&self, id: ConnectionId, open: &Open) -> Result<RouteRecipient, OpenResponseId> {
-        if open.resource_url.as_str() == RESOURCE_WAN_DPP {
-            return Err(OpenResponseId::NoResource);
-        }
         let resource = self.resource_for(id, &open.resource_url)?;
         self.recipient(0, &resource, &open.identity_url, &open.device_url)
             .map_err(|_| OpenResponseId::Unknown)
@@ -189,6 +190,9 @@ impl Relay {
             self.mesh.send(shard, MeshItem::OpenRoute { route, family, recipients: recipients.into() });
             routes.push(SenderRoute { shard, route, lifetime_seconds });
         }
+        if self.deposits_stopped.is_some() {
+            self.stop_if_congested(id);
+        }
         let peer = self.peer_mut(id);
         let response = if peer.stopped { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
         peer.senders.insert(session, Sender { routes, entries, live, incoming: None });
@@ -215,21 +219,27 @@ impl Relay {
     ) {
         let said = Message::ephemeral_seconds(part.flags, &part.tail);
         let default = self.config.lifetime.as_secs();
-        let (now, mesh) = (self.now, &mut self.mesh);
+        let now = self.now;
+        let refuses = self.refuses_deposits();
         let peer = self.peers.get_mut(id.index()).expect("events come from live connections");
         let Some(sender) = peer.senders.get_mut(&session).filter(|sender| sender.live > 0) else {
-            if let Some(end) = end {
-                peer.connection.complete(end);
+            if !self.presence_part(id, session, &part, end)
+                && let Some(end) = end
+            {
+                self.connection(id).complete(end);
             }
             return;
         };
+        if refuses && sender.incoming.is_none() {
+            return self.refuse_deposit(id, session, end);
+        }
         let deposit = *sender.incoming.get_or_insert_with(|| {
             let outstanding = sender.routes.len() as u32;
             DepositId(self.origin.deposits.insert(Deposit { connection: id, end: None, outstanding }) as u32)
         });
         if end.is_some() {
             sender.incoming = None;
-            self.origin.deposits[deposit.0 as usize].end = end;
+            self.origin.deposits[deposit.0 as usize].end = end.map(|end| (end, self.now));
             self.origin.ended += 1;
         }
         let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
@@ -252,10 +262,10 @@ impl Relay {
         };
         for &SenderRoute { shard, route, lifetime_seconds } in routes {
             (deposit_part.route, deposit_part.expires_at) = (route, expires_at(lifetime_seconds));
-            mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
+            self.mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
         }
         (deposit_part.route, deposit_part.expires_at) = (last.route, expires_at(last.lifetime_seconds));
-        mesh.send(last.shard, MeshItem::Deposit(deposit_part));
+        self.mesh.send(last.shard, MeshItem::Deposit(deposit_part));
         self.stop_if_congested(id);
     }
 
@@ -287,9 +297,9 @@ impl Relay {
         }
         let deposit = self.origin.deposits.remove(id.0 as usize);
         self.origin.ended -= usize::from(deposit.end.is_some());
-        if let Some(end) = deposit.end
-            && let Some(peer) = self.live_peer(deposit.connection)
-        {
+        let Some((end, since)) = deposit.end else { return };
+        self.stats.completion.record(self.now.since(since));
+        if let Some(peer) = self.live_peer(deposit.connection) {
             peer.connection.complete(end);
             self.touch(deposit.connection);
         }
@@ -351,9 +361,9 @@ impl Relay {
             || self.mesh.longest() as u64 > factor * self.config.mesh_queue_items as u64
     }
 
-    fn stop_if_congested(&mut self, id: ConnectionId) {
+    pub(super) fn stop_if_congested(&mut self, id: ConnectionId) {
         let limit = self.config.connection_in_flight_bytes;
-        let congested = self.congested(1);
+        let congested = self.congested(1) || self.deposits_stopped.is_some();
         let peer = self.peer_mut(id);
         if peer.stopped || (peer.in_flight <= limit && !congested) {
             return;
@@ -382,7 +392,8 @@ impl Relay {
     /// Resumes stopped connections for which there is room again, the longest waiting first.
     pub(super) fn resume_stopped(&mut self) {
         let low = self.config.connection_in_flight_bytes / 2;
-        while !self.origin.resumable.is_empty() && !self.congested(1) {
+        let stopped = self.deposits_stopped.is_some();
+        while !stopped && !self.origin.resumable.is_empty() && !self.congested(1) {
             let Some(id) = self.origin.resumable.pop_front() else { break };
             let Some(peer) = self.live_peer(id) else { continue };
             peer.resumable = false;

@@ -37,7 +37,7 @@ pub(super) struct Outlet {
 }
 
 /// The output of a connection from which on no further part is queued there.
-fn output_room(config: &RelayConfig, shard_output: usize) -> usize {
+pub(super) fn output_room(config: &RelayConfig, shard_output: usize) -> usize {
     if shard_output < config.shard_output_bytes { config.connection_output_bytes } else { 1 }
 }
 
@@ -209,6 +209,10 @@ impl Relay {
         }
         self.count_output(id);
         let low = output_room(&self.config, self.output_bytes) / 2;
+        let peer = self.peer(id);
+        if peer.notify_waits && peer.connection.output_bytes() <= low {
+            self.presence_has_room(id);
+        }
         let peer = self.peer(id);
         if !peer.waiting_outlets.is_empty() && peer.connection.output_bytes() <= low {
             self.flush_waiting_outlets(id);

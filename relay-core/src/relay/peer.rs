@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub(super) turn: Option<Turn>,
     /// First SourceDeviceURL, once Connect was accepted.
     pub(super) device: Option<DeviceUrl>,
+    /// The other SourceDeviceURLs, of which nothing is proven.
+    pub(super) aliases: Box<[DeviceUrl]>,
     /// The device has proven its key.
     pub(super) authenticated: bool,
     /// The device's challenge, while it is open.
@@ -40,6 +42,10 @@ pub(super) struct Peer {
     pub(super) waiting_outlets: VecDeque<OutletId>,
     /// Bytes of output that the shard's sum has for this connection.
     pub(super) counted_output: usize,
+    /// Its place in presence, once it has opened a session there.
+    pub(super) attendee: Option<u32>,
+    /// Presence waits for room in the output.
+    pub(super) notify_waits: bool,
     /// Payload bytes received and not complete.
     pub(super) in_flight: u64,
     /// The peer's sessions were told to stop.
@@ -98,6 +104,7 @@ impl Peer {
             source: None,
             turn: None,
             device: None,
+            aliases: Box::default(),
             authenticated: false,
             challenge: None,
             attachments: Vec::new(),
@@ -106,6 +113,8 @@ impl Peer {
             outlets: HashMap::new(),
             waiting_outlets: VecDeque::new(),
             counted_output: 0,
+            attendee: None,
+            notify_waits: false,
             in_flight: 0,
             stopped: false,
             resumable: false,

@@ -11,6 +11,8 @@ mod deposit;
 mod dice;
 mod limits;
 mod management;
+mod operator;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;
+mod presence;

@@ -11,6 +11,7 @@ mod disk;
 mod model;
 mod network;
 mod population;
+mod presence;
 mod scenario;
 mod world;
 
@@ -18,6 +19,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 300;
+/// Seeds of presence, whose schedules are longer.
+const PRESENCE_SEEDS: u64 = 100;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -26,10 +29,19 @@ fn from_environment(name: &str) -> Option<u64> {
 
 #[test]
 fn no_schedule_breaks_a_promise() {
+    run_seeds(SEEDS, |seed| world::World::new(seed).run());
+}
+
+#[test]
+fn no_schedule_of_presence_breaks_a_promise() {
+    run_seeds(PRESENCE_SEEDS, |seed| presence::PresenceWorld::new(seed).run());
+}
+
+fn run_seeds(usual: u64, run: impl Fn(u64)) {
     let first = from_environment("FURROW_SEED").unwrap_or(0);
-    let seeds = from_environment("FURROW_SEEDS").unwrap_or(SEEDS);
+    let seeds = from_environment("FURROW_SEEDS").unwrap_or(usual);
     for seed in first..first + seeds {
-        let outcome = catch_unwind(AssertUnwindSafe(|| world::World::new(seed).run()));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed)));
         if outcome.is_err() {
             panic!(
                 "seed {seed} failed; repeat it with\n  FURROW_SEED={seed} FURROW_SEEDS=1 cargo test -p relay-core --test simulation"

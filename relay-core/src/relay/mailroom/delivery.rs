@@ -67,6 +67,11 @@ impl Delivery {
         matches!(self.state, State::Idle)
     }
 
+    /// Messages wholly handed over and not acknowledged.
+    pub(super) fn handed(&self) -> usize {
+        self.handed
+    }
+
     pub(super) fn epoch(&self) -> Option<Epoch> {
         match self.state {
             State::Idle => None,

@@ -170,6 +170,7 @@ impl Mailroom {
             }
             let (key, position) = mailbox.queue.pop_front().expect("what was handed over is still queued");
             around.stats.delivered += 1;
+            around.stats.delivered_bytes += self.messages[key as usize].bytes;
             self.recipient_done(around, id, key, position);
         }
     }

@@ -11,6 +11,7 @@
 mod appends;
 mod delivery;
 mod disk;
+mod listing;
 mod mailboxes;
 mod management;
 
@@ -340,6 +341,7 @@ impl Mailroom {
             }
         };
         let (route_index, last) = (part.route.index, part.last);
+        around.stats.deposited_bytes += u64::from(part.payload_bytes);
         self.charge(around, (from, route_index), key, part.payload_bytes);
         self.add_part(key, part);
         if begun.is_some() || !last {
