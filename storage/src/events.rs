@@ -25,3 +25,5 @@ pub const REHOMING: u16 = 3110;
 pub const NOT_REHOMED: u16 = 3111;
 /// An old log with unreadable mail is kept.
 pub const OLD_LOG_KEPT: u16 = 3112;
+/// The state of the users that a management server lists is damaged.
+pub const LISTING_DAMAGED: u16 = 3120;

@@ -2,6 +2,7 @@
 //! is in force is one record, so that building ends in one step, or not at all. Knows nothing of registrations.
 
 use crate::error::StorageError;
+use crate::events;
 use crate::users_format::{ListedAccount, Stored};
 use relay_core::address::{AccountUrl, IdentityUrl};
 use relay_core::directory::IdentityRecord;
@@ -92,7 +93,10 @@ impl Listing {
         let (needs_build, number) = match value.as_deref().map(decode) {
             Some(Some(state)) => state,
             Some(None) => {
-                tracing::error!("the state of the listed users is damaged; they need to be listed anew");
+                tracing::error!(
+                    event = events::LISTING_DAMAGED,
+                    "the state of the listed users is damaged; they need to be listed anew"
+                );
                 (true, None)
             }
             None => (true, None),

@@ -2,6 +2,7 @@
 //! for [`super::operations`].
 
 use super::operations::{Answer, Operations};
+use crate::events;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -69,7 +70,9 @@ async fn accept(
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "management servers cannot be served"),
+        Err(error) => {
+            return tracing::error!(event = events::MANAGERS_NOT_SERVED, %error, "management servers cannot be served");
+        }
     };
     let mut connections = JoinSet::new();
     loop {
@@ -83,7 +86,7 @@ async fn accept(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a management server's connection could not be accepted");
+                tracing::warn!(event = events::MANAGER_NOT_ACCEPTED, %error, "a management server's connection could not be accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -99,7 +102,7 @@ async fn converse(socket: TcpStream, peer: SocketAddr, limits: Limits, operation
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(socket), service);
     if let Err(error) = connection.await {
-        tracing::debug!(%peer, %error, "a management server's connection ended");
+        tracing::debug!(event = events::MANAGER_GONE, %peer, %error, "a management server's connection ended");
     }
 }
 

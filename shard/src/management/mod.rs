@@ -10,6 +10,7 @@ mod http;
 mod operations;
 mod orders;
 
+use crate::events;
 use crate::letter::Letter;
 use crate::mesh::Mesh;
 use operations::Operations;
@@ -68,13 +69,13 @@ impl Management {
         let addresses = options.settings.listen.clone();
         let work = move || {
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-                tracing::debug!(%error, "the management thread runs at the usual priority");
+                tracing::debug!(event = events::MANAGEMENT_PRIORITY, %error, "the management thread runs at the usual priority");
             }
             let limits = http::Limits::of(&options.settings);
             runtime.block_on(http::serve(listeners, limits, Operations::new(options), stopped));
         };
         let thread = std::thread::Builder::new().name("management".into()).spawn(work).map_err(failed)?;
-        tracing::info!(?addresses, "management servers are served");
+        tracing::info!(event = events::MANAGERS_SERVED, ?addresses, "management servers are served");
         Ok(Some(Self { thread, stop }))
     }
 
@@ -83,7 +84,10 @@ impl Management {
         // It may have panicked, and then nobody takes this.
         let _ = self.stop.send(());
         if self.thread.join().is_err() {
-            tracing::error!("the management thread panicked; no management server was served since");
+            tracing::error!(
+                event = events::MANAGEMENT_PANICKED,
+                "the management thread panicked; no management server was served since"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::ManagementOptions;
 use super::orders::{NotDone, Orders};
+use crate::events;
 use client::SystemEntropy;
 use relay_core::address::AccountUrl;
 use relay_core::security::RelayKeys;
@@ -47,7 +48,7 @@ struct Ledger {
 
 fn read<T>(result: Result<T, StorageError>) -> Result<T, LedgerFailed> {
     result.map_err(|error| {
-        tracing::error!(%error, "what is remembered of management servers cannot be read");
+        tracing::error!(event = events::MANAGERS_UNREADABLE, %error, "what is remembered of management servers cannot be read");
         LedgerFailed
     })
 }
@@ -87,7 +88,7 @@ impl Failed {
         if matches!(self, Self::TooManyKeys) {
             return SpmrError::TooManyKeys;
         }
-        tracing::error!(%operation, error = %self, "a management request failed");
+        tracing::error!(event = events::MANAGEMENT_FAILED, %operation, error = %self, "a management request failed");
         SpmrError::Internal
     }
 }
@@ -120,7 +121,7 @@ impl Operations {
                 match self.perform(&judged.server, judged.command).await {
                     Ok(outcome) => {
                         let (server, form) = (&judged.server, judged.form);
-                        tracing::info!(%peer, server, %operation, ?outcome, ?form, "management request");
+                        tracing::info!(event = events::MANAGEMENT_DONE, %peer, server, %operation, ?outcome, ?form, "management request");
                         return Answer::Response(judged.reply.write(outcome, &mut self.entropy));
                     }
                     Err(failed) => failed.tell(operation),
@@ -131,7 +132,7 @@ impl Operations {
         let code = refused.fault_code();
         if let Some(untold) = self.told.tell() {
             let code = code.number();
-            tracing::warn!(%peer, code, reason = %refused, untold, "management request refused");
+            tracing::warn!(event = events::MANAGEMENT_REFUSED, %peer, code, reason = %refused, untold, "management request refused");
         }
         Answer::Fault(write_fault(code, &refused.to_string()))
     }
@@ -216,7 +217,10 @@ impl Operations {
         if !self.quiescent {
             self.quiescent = true;
             self.orders.rest().await?;
-            tracing::warn!("the relay is quiescent: it serves nobody until it is activated");
+            tracing::warn!(
+                event = events::RELAY_QUIESCENT,
+                "the relay is quiescent: it serves nobody until it is activated"
+            );
         }
         Ok(Outcome::Success)
     }
@@ -230,7 +234,7 @@ impl Operations {
         if self.quiescent {
             self.orders.resume().await?;
             self.quiescent = false;
-            tracing::info!(built, "the relay is active");
+            tracing::info!(event = events::RELAY_ACTIVE, built, "the relay is active");
         }
         Ok(Outcome::Success)
     }

@@ -1,6 +1,7 @@
 //! Letters from the management thread to the shards: who is told what. It waits for room in their queues, and where a
 //! change has to have taken effect, for them.
 
+use crate::events;
 use crate::letter::{Done, Letter};
 use crate::mesh::{Mesh, Sender};
 use relay_core::address::AccountUrl;
@@ -60,7 +61,7 @@ impl Orders {
             self.mesh.ring(shard);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tracing::error!(shard = shard.0, "the shard takes no letters");
+        tracing::error!(event = events::SHARD_DEAF, shard = shard.0, "the shard takes no letters");
     }
 
     /// Gives every shard each order about accounts with one home, and waits until all are obeyed.
