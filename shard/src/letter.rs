@@ -21,6 +21,13 @@ pub enum Letter {
         /// What was received.
         bytes: Bytes,
     },
+    /// An HTTP connection whose virtual connection the receiving shard owns, with what was received on it.
+    Http {
+        /// The socket.
+        socket: OwnedFd,
+        /// What was received.
+        bytes: Bytes,
+    },
     /// The side thread has judged a registration.
     Registered {
         /// The connection.

@@ -236,6 +236,11 @@ impl HttpServer {
         self.socket(id).is_none_or(|socket| matches!(socket.phase, Phase::Ending) && socket.output.is_empty())
     }
 
+    /// Whether the socket is to be closed once its output is sent.
+    pub fn is_ending(&self, id: SocketId) -> bool {
+        self.socket(id).is_some_and(|socket| matches!(socket.phase, Phase::Ending))
+    }
+
     /// What a virtual connection has for its owner.
     pub fn receive(&mut self, now: Timestamp, id: VirtualId) -> Receipt {
         self.now = now;

@@ -1,7 +1,7 @@
 //! HTTP connections: cutting requests off their bytes, answering, and what becomes of a socket.
 
 use super::super::head::{self, HeadError, Method, RequestHead, Status};
-use super::super::profile::{MAX_BODY_BYTES, MAX_HEAD_BYTES, SOCKET_REST};
+use super::super::profile::{MAX_BODY_BYTES, MAX_HEAD_BYTES, NETWORK_RECEIVE_IO, SOCKET_REST};
 use super::super::target::{self, Encapsulation, Route};
 use super::HttpServer;
 use super::virtual_connection::VirtualId;
@@ -51,6 +51,8 @@ pub(super) struct Socket {
     input: BytesMut,
     /// The head at the front of the input, once it is complete.
     head: Option<(RequestHead, Route, usize)>,
+    /// The time for its body runs.
+    in_body: bool,
     pub(super) output: OutputQueue,
     /// To be closed after the answer.
     close: bool,
@@ -71,6 +73,7 @@ impl Socket {
             attached: None,
             input: BytesMut::new(),
             head: None,
+            in_body: false,
             output: OutputQueue::default(),
             close: false,
             handed_here,
@@ -164,11 +167,16 @@ impl HttpServer {
         }
     }
 
-    /// The rest of a request has a while to arrive, counted from its beginning.
+    /// The rest of a request has a while to arrive: the head counted from its beginning, the body from the end of the head.
     fn expect_rest(&mut self, id: SocketId) {
-        let at = self.now + self.config.request_deadline;
-        if self.socket(id).is_some_and(|socket| socket.due.is_none_or(|due| due > at)) {
-            self.arm_socket(id, at);
+        let now = self.now;
+        let head_due = now + self.config.request_deadline;
+        let Some(socket) = self.socket_mut(id) else { return };
+        let in_body = socket.head.is_some();
+        if in_body && !std::mem::replace(&mut socket.in_body, true) {
+            self.arm_socket(id, now + NETWORK_RECEIVE_IO);
+        } else if !in_body && socket.due.is_none_or(|due| due > head_due) {
+            self.arm_socket(id, head_due);
         }
     }
 
@@ -192,7 +200,7 @@ impl HttpServer {
         let (head, ..) = socket.head.take().expect("a request has a head");
         let mut whole = socket.input.split_to(head_length + body_length);
         let body = whole.split_off(head_length).freeze();
-        socket.close = head.close;
+        (socket.close, socket.in_body) = (head.close, false);
         self.disarm_socket(id);
         self.dispatch(id, &head, route, body);
     }
