@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod carrier;
 mod clock;
 mod driver;
 mod entropy;
@@ -56,9 +57,9 @@ mod presence;
 mod profile;
 mod relay_identity;
 mod tls;
-mod transport;
 
 pub use body::{Body, BodySource, Read};
+pub use carrier::{Carrier, Proxies, Proxy, ProxyUrlError, UnknownCarrier};
 pub use clock::Clock;
 pub use entropy::SystemEntropy;
 pub use handle::{Client, Config, NotReady, Register, State};
@@ -67,7 +68,7 @@ pub use naming::{Key, new_account_url, new_device_url, new_identity_url};
 pub use outgoing::{Delivery, Message, Receipt, SendError};
 pub use presence::{StatusChange, StatusWatch};
 pub use profile::{ClientProfile, ProfileError};
-pub use relay_identity::{RelayIdentity, RelayIdentityError};
+pub use relay_identity::{Fallback, RelayIdentity, RelayIdentityError};
 pub use tls::{RelayTls, RelayTlsError};
 
 pub use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl, ResourceUrl};
@@ -76,6 +77,7 @@ pub use relay_core::client::{
     UrlsTooLong,
 };
 pub use relay_core::directory::Profile as SecurityProfile;
+pub use relay_core::http::proxy::Credentials as ProxyCredentials;
 pub use relay_core::presence::{Status, UnknownStatus};
 pub use relay_core::security::RegisterStatus;
 pub use relay_core::sstp::{CloseReason, ConnectResponseId, OpenResponseId, StatusId};

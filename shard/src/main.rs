@@ -119,14 +119,17 @@ struct Names {
     /// The same for TLS.
     #[arg(long = "tls-address", value_name = "HOST:PORT")]
     tls_addresses: Vec<String>,
+    /// The same for HTTP.
+    #[arg(long = "http-address", value_name = "HOST:PORT")]
+    http_addresses: Vec<String>,
     /// The name in the relay's certificate [default: the host in the relay's URL].
     #[arg(long, value_name = "NAME")]
     tls_name: Option<String>,
 }
 
 impl From<Names> for Reachable {
-    fn from(Names { addresses, tls_addresses, tls_name }: Names) -> Self {
-        Self { addresses, tls_addresses, tls_name }
+    fn from(Names { addresses, tls_addresses, http_addresses, tls_name }: Names) -> Self {
+        Self { addresses, tls_addresses, http_addresses, tls_name }
     }
 }
 
