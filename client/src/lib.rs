@@ -39,12 +39,15 @@
 //! *Presence.* [`Client::publish`] states the status of this device for as long as there is a connection; it goes offline with it.
 //! [`Client::watch`] gives the statuses of other devices as a stream; one [`StatusWatch`] can ask at several relays. While a relay
 //! cannot be reached its devices are unknown, and then come back by themselves.
+//! *Ways.* Where a firewall closes the straight way, a client goes through proxies or inside HTTP: [`Carrier`] has the order in which
+//! it tries, [`Config`] the proxies, and the one that worked is remembered where [`Config::memory`] says.
 //!
 //! *Memory.* Queued bodies, incoming bytes that nobody has read, and output are bounded by [`Config::limits`]. A body from
 //! [`Body::file`] or a [`BodySource`] of one's own is read in pieces while it is sent; an incoming body can be read in pieces while it arrives.
 #![forbid(unsafe_code)]
 
 mod body;
+mod bridge;
 mod carrier;
 mod clock;
 mod driver;
@@ -59,6 +62,7 @@ mod relay_identity;
 mod tls;
 
 pub use body::{Body, BodySource, Read};
+pub use bridge::carry;
 pub use carrier::{Carrier, Proxies, Proxy, ProxyUrlError, UnknownCarrier};
 pub use clock::Clock;
 pub use entropy::SystemEntropy;

@@ -138,7 +138,8 @@ pub fn identity(config: &Config, reachable: &Reachable) -> Result<RelayIdentity,
             Some(tls)
         }
     };
-    let (addresses, tunnel) = usual_and_tunnel(dialable(&config.listen.sstp, &reachable.addresses, "--address")?);
+    let (addresses, tunnel) =
+        usual_and_tunnel(dialable(&config.listen.sstp, &reachable.addresses, "--address")?);
     let http = dialable(&config.listen.http, &reachable.http_addresses, "--http-address")?;
     Ok(RelayIdentity {
         relay_url: device_url(config)?,
@@ -152,7 +153,8 @@ pub fn identity(config: &Config, reachable: &Reachable) -> Result<RelayIdentity,
 /// Sets those on port 443 apart, which firewalls leave open, if there are any others.
 fn usual_and_tunnel(addresses: Vec<String>) -> (Vec<String>, Vec<String>) {
     let port = format!(":{TUNNEL_PORT}");
-    let (tunnel, usual): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.ends_with(&port));
+    let (tunnel, usual): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.ends_with(&port));
     if usual.is_empty() { (tunnel, usual) } else { (usual, tunnel) }
 }
 
@@ -229,7 +231,8 @@ mod tests {
         config.listen.http = vec![at("0.0.0.0:80")];
         let undialable = init(&directory.path().join("first"), &config).unwrap_err();
         assert!(matches!(undialable, InitError::Undialable(_, "--http-address")));
-        let reachable = Reachable { http_addresses: vec!["relay.example.com:80".into()], ..Reachable::default() };
+        let reachable =
+            Reachable { http_addresses: vec!["relay.example.com:80".into()], ..Reachable::default() };
         let made = init_for(&directory.path().join("second"), &config, &reachable).unwrap();
         let identity = RelayIdentity::load(&made.identity).unwrap();
         assert_eq!(identity.addresses, ["127.0.0.1:2492"]);

@@ -81,9 +81,9 @@ fn squid(with_password: bool) -> Option<Proxy> {
     let folder = directory.path().display();
     let access = if with_password {
         let checker = directory.path().join("checker.sh");
-        let line = format!("{USER} {}", PASSWORD.replace('@', "%40").replace(':', "%3A"));
-        let script =
-            format!("#!/bin/sh\nwhile read line; do [ \"$line\" = '{line}' ] && echo OK || echo ERR; done\n");
+        let script = format!(
+            "#!/bin/sh\nwhile read line; do [ \"$line\" = '{USER} {PASSWORD}' ] && echo OK || echo ERR; done\n"
+        );
         std::fs::write(&checker, script).unwrap();
         std::fs::set_permissions(&checker, std::fs::Permissions::from_mode(0o755)).unwrap();
         format!(
@@ -226,7 +226,8 @@ struct Buffering {
     address: SocketAddr,
 }
 
-/// A proxy that passes a request on when it has all of it, a response when it has all of it, and then closes both connections.
+/// A proxy that passes a request on when it has all of it, a response when it has all of it, and then closes both connections, as it
+/// says to both.
 fn buffering(_with_password: bool) -> Option<Buffering> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -249,8 +250,18 @@ fn pass_on(mut client: TcpStream) -> std::io::Result<()> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut relay = TcpStream::connect(host)?;
     let from = request.windows(target.len()).position(|part| part == target.as_bytes()).unwrap_or_default();
-    relay.write_all(&[&request[..from], b"/", path.as_bytes(), &request[from + target.len()..]].concat())?;
-    client.write_all(&whole_message(&relay)?)
+    let request = [&request[..from], b"/", path.as_bytes(), &request[from + target.len()..]].concat();
+    relay.write_all(&without_keep_alive(request))?;
+    client.write_all(&without_keep_alive(whole_message(&relay)?))
+}
+
+/// A connection serves one request.
+fn without_keep_alive(mut message: Vec<u8>) -> Vec<u8> {
+    let keeps = b"Connection: Keep-Alive\r\n";
+    while let Some(at) = message.windows(keeps.len()).position(|part| part == keeps) {
+        message.splice(at..at + keeps.len(), *b"Connection: close\r\n");
+    }
+    message
 }
 
 /// A head, and a body of the length that it states.

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::entropy::SystemEntropy;
 use bytes::{Buf, Bytes, BytesMut};
+use relay_core::http::Encapsulation;
 use relay_core::http::client::{Action, HttpClient, HttpClientConfig, Wire};
 use relay_core::sstp::output::OutputQueue;
 use std::fmt;
@@ -36,6 +37,8 @@ pub(crate) struct HttpPipe {
     clock: Clock,
     /// What is dialled.
     address: String,
+    /// Its two connections are endless.
+    long_lived: bool,
     sockets: [Option<Socket>; 2],
     buffer: Box<[u8]>,
 }
@@ -49,9 +52,10 @@ impl fmt::Debug for HttpPipe {
 impl HttpPipe {
     /// Opens a virtual connection over TCP connections to `address`, as far as the handshake of the encapsulation goes.
     pub(crate) async fn open(config: HttpClientConfig, address: String, clock: Clock) -> io::Result<Self> {
+        let long_lived = config.encapsulation == Encapsulation::LongLived;
         let machine = HttpClient::new(config, clock.now(), &mut SystemEntropy::default());
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
-        let mut pipe = Self { machine, clock, address, sockets: [None, None], buffer };
+        let mut pipe = Self { machine, clock, address, long_lived, sockets: [None, None], buffer };
         while !pipe.machine.is_established() {
             pipe.check()?;
             pipe.turn().await;
@@ -234,9 +238,11 @@ impl HttpPipe {
                     while self.read()?.is_some() {}
                 }
             }
+            // Only there may last words be on their way that nothing has answered yet.
             let [get, post] = &mut self.sockets;
-            if let (Some(Socket::Open { stream: get, .. }), Some(Socket::Open { stream: post, .. })) =
-                (get, post)
+            if self.long_lived
+                && let (Some(Socket::Open { stream: get, .. }), Some(Socket::Open { stream: post, .. })) =
+                    (get, post)
             {
                 post.shutdown().await?;
                 while get.read(&mut self.buffer).await? > 0 {}

@@ -157,7 +157,8 @@ impl Ways {
     }
 
     async fn open(&self, carrier: Carrier) -> io::Result<Pipe> {
-        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
+        let nothing = "this way needs an address of the relay, or a proxy, that is not known";
+        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, nothing);
         for address in self.addresses(carrier) {
             let (host, _) = split(&address);
             let spared = self.proxies.spares(host);

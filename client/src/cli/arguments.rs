@@ -15,6 +15,7 @@ Examples:
   sstp receive --out inbox             collect what waits into files
   sstp receive --follow --json         print messages as they come
   sstp presence watch DEVICE...        see who is online
+  sstp --carrier polling receive       as if nothing but HTTP came through
 
 Exit codes: 0 done, 1 failure, 2 wrong arguments, 3 the relay was not reached or did not answer in time,
 4 the relay refused.";

@@ -6,8 +6,7 @@ use super::failure::Failure;
 use super::printer::Printer;
 use super::status_table::StatusTable;
 use client::{
-    Client, ClientProfile, DeviceUrl, OpenResponseId, RelayIdentity, Status, StatusChange,
-    StatusWatch,
+    Client, ClientProfile, DeviceUrl, OpenResponseId, RelayIdentity, Status, StatusChange, StatusWatch,
 };
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -21,7 +21,6 @@ pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
 pub(crate) struct Relay {
     server: Option<Server>,
     pub(crate) identity: RelayIdentity,
-    pub(crate) http: SocketAddr,
     _directory: tempfile::TempDir,
 }
 
@@ -46,7 +45,7 @@ impl Relay {
         identity.addresses.retain(|address| *address != tunnel.to_string());
         identity.fallback.tunnel = vec![tunnel.to_string()];
         let config = tuning::Config::load(&made.config).unwrap();
-        Self { server: Some(Server::start(&config).unwrap()), identity, http, _directory: directory }
+        Self { server: Some(Server::start(&config).unwrap()), identity, _directory: directory }
     }
 
     /// A registered client on this way.

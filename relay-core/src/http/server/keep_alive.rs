@@ -22,7 +22,7 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    fn new(now: Timestamp) -> Carriage {
+    fn carriage(now: Timestamp) -> Carriage {
         Carriage::KeepAlive(Self { held: None, held_back: None, answered: now })
     }
 
@@ -44,7 +44,7 @@ impl HttpServer {
     /// opens a new one each time (gap G9).
     pub(super) fn keep_alive_get(&mut self, socket: SocketId, guid: Guid) -> Result<(), Status> {
         let now = self.now;
-        let id = self.join(socket, &guid, || KeepAlive::new(now))?;
+        let id = self.join(socket, &guid, || KeepAlive::carriage(now))?;
         self.attach(socket, id);
         self.set_phase(socket, Phase::Waiting);
         let connection = self.connection_mut(id).ok_or(Status::BadRequest)?;
@@ -75,7 +75,7 @@ impl HttpServer {
         if body != ECHO[..] && !self.by_guid.contains_key(&guid) {
             return Err(Status::BadRequest);
         }
-        let id = self.join(socket, &guid, || KeepAlive::new(now))?;
+        let id = self.join(socket, &guid, || KeepAlive::carriage(now))?;
         let connection = self.connection_mut(id).ok_or(Status::BadRequest)?;
         let unanswered =
             matches!(&connection.carriage, Carriage::KeepAlive(state) if state.held_back.is_some());

@@ -24,7 +24,7 @@ pub(super) struct LongLived {
 }
 
 impl LongLived {
-    fn new(budget: u64, now: Timestamp) -> Carriage {
+    fn carriage(budget: u64, now: Timestamp) -> Carriage {
         Carriage::LongLived(Self { budget, uploaded: 0, downloaded: 0, get_ready: false, heard: now })
     }
 }
@@ -40,7 +40,7 @@ impl HttpServer {
     /// 3.2.5.1.1. A second GET is a protocol error; it does not harm the connection that is there.
     pub(super) fn long_lived_get(&mut self, socket: SocketId, target: Target) -> Result<(), Status> {
         let now = self.now;
-        let id = self.join(socket, &target.guid, || LongLived::new(target.content_length, now))?;
+        let id = self.join(socket, &target.guid, || LongLived::carriage(target.content_length, now))?;
         let connection = self.connection_mut(id).ok_or(Status::BadRequest)?;
         if connection.get.is_some() {
             return Err(Status::BadRequest);
@@ -58,7 +58,7 @@ impl HttpServer {
     /// The mirror image, and what came behind the head.
     pub(super) fn long_lived_post(&mut self, socket: SocketId, target: Target) -> Result<(), Status> {
         let now = self.now;
-        let id = self.join(socket, &target.guid, || LongLived::new(target.content_length, now))?;
+        let id = self.join(socket, &target.guid, || LongLived::carriage(target.content_length, now))?;
         let connection = self.connection_mut(id).ok_or(Status::BadRequest)?;
         if connection.post.is_some() {
             return Err(Status::BadRequest);

@@ -30,7 +30,7 @@ pub(super) struct Polling {
 }
 
 impl Polling {
-    fn new(now: Timestamp) -> Carriage {
+    fn carriage(now: Timestamp) -> Carriage {
         Carriage::Polling(Box::new(Self {
             server: Bytes::new(),
             last: None,
@@ -68,7 +68,7 @@ impl HttpServer {
         if !is_probe && !self.by_guid.contains_key(&poll.guid) {
             return Err(Status::BadRequest);
         }
-        let id = self.join(socket, &poll.guid, || Polling::new(now))?;
+        let id = self.join(socket, &poll.guid, || Polling::carriage(now))?;
         self.attach(socket, id);
         self.set_phase(socket, Phase::Waiting);
         let mark = (poll.sequence, super::super::checksum::checksum(&poll.data), poll.data.len());
