@@ -106,6 +106,9 @@ struct Reach {
     /// already, init makes a certificate that clients trust by the identity file.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen_tls: Vec<SocketAddr>,
+    /// Where to listen for SSTP inside HTTP, for clients behind firewalls; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_http: Vec<SocketAddr>,
     #[command(flatten)]
     names: Names,
 }
@@ -277,6 +280,7 @@ fn initialise(directory: &Path, url: &str, reach: Reach) -> Outcome {
         config.listen.sstp = reach.listen;
     }
     config.listen.tls = reach.listen_tls;
+    config.listen.http = reach.listen_http;
     let made = init_for(directory, &config, &reach.names.into())?;
     println!("configuration   {}", made.config.display());
     println!(
