@@ -338,7 +338,7 @@ mod tests {
         let executor = glommio::LocalExecutor::default();
         executor.run(async {
             let local = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = Listener::bind(local, 4, Duration::from_secs(135), None).unwrap();
+            let listener = Listener::bind(local, 4, Duration::from_secs(135), Protocol::Sstp).unwrap();
             let address = listener.socket.local_addr().unwrap();
             let client = std::net::TcpStream::connect(address).unwrap();
             let accepted = listener.accept().await.unwrap();
