@@ -682,8 +682,13 @@ impl Worker {
     fn hand_off(self: &Rc<Self>, connection: ConnectionId, to: ShardId, bytes: Bytes) {
         let Some(carrier) = self.carrier(connection) else { return };
         self.forget(&carrier, Fate::Drop);
-        let given = carrier.socket.give_away().map(|socket| {
-            let parcel = Parcel { to, socket: Passed::Open(socket), tls: carrier.socket.take_tls(), bytes };
+        self.give_to(to, &carrier.socket, false, bytes);
+    }
+
+    /// Gives a socket to another shard, with what was received on it.
+    fn give_to(self: &Rc<Self>, to: ShardId, line: &Line, http: bool, bytes: Bytes) {
+        let given = line.give_away().map(|socket| {
+            let parcel = Parcel { to, socket: Passed::Open(socket), tls: line.take_tls(), http, bytes };
             self.handover.post(&self.options.mesh, parcel)
         });
         match given {
@@ -810,15 +815,15 @@ impl Worker {
     fn letter(self: &Rc<Self>, letter: Letter) {
         match letter {
             Letter::Mesh(_) => debug_assert!(false, "the side thread sends no mesh items"),
-            Letter::HandOff { socket, tls, bytes } => {
+            Letter::HandOff { socket, tls, http, bytes } => {
                 match self.handover.unpack(&self.options.mesh, socket) {
+                    Ok(socket) if http => self.welcome_http(Socket::adopt(socket, tls), Some(bytes)),
                     Ok(socket) => self.add_connection(Socket::adopt(socket, tls), Some(bytes)),
                     Err(error) => {
                         tracing::warn!(event = events::HAND_OVER_LOST, shard = self.options.shard.0, %error, "a connection was lost on its way here")
                     }
                 }
             }
-            Letter::Http { socket, bytes } => self.welcome_http(Socket::adopt(socket, None), Some(bytes)),
             Letter::Registered { connection, event, outcome } => {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();

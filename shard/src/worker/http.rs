@@ -5,8 +5,6 @@
 
 use super::line::{HttpSocket, Line, VirtualLine};
 use super::{Fate, LINGER, LONGEST_SLEEP, Worker};
-use crate::letter::Letter;
-use crate::mesh::Sender;
 use crate::transport::Socket;
 use bytes::Bytes;
 use glommio::spawn_local;
@@ -129,21 +127,10 @@ impl Worker {
         }
     }
 
-    fn hand_over_http(&self, id: SocketId, shard: ShardId, bytes: Bytes) {
+    fn hand_over_http(self: &Rc<Self>, id: SocketId, shard: ShardId, bytes: Bytes) {
         let Some(socket) = self.door.socket(id) else { return };
         self.forget_http(&socket, Fate::Drop);
-        let passed = socket.line.give_away().map(|socket| {
-            let letter = Letter::Http { socket, bytes };
-            self.options.mesh.push(Sender::Shard(self.options.shard), shard, letter).is_ok()
-        });
-        match passed {
-            Ok(true) => self.options.mesh.ring(shard),
-            Ok(false) | Err(_) => tracing::warn!(
-                shard = self.options.shard.0,
-                to = shard.0,
-                "an HTTP connection could not be handed to the owner of its virtual connection"
-            ),
-        }
+        self.give_to(shard, &socket.line, true, bytes);
     }
 
     /// Sends what the socket has as far as the kernel takes it, and closes it if it is to be closed.
