@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod carriers;
+#[path = "carriers/halves.rs"]
+mod halves;
 
 use carriers::{Member, PATIENCE, Relay, in_time, pattern, talk};
 use client::{Carrier, Client, Proxies, State};
-use relay_core::http::Guid;
-use relay_core::relay::ShardId;
+use halves::halves_meet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -45,26 +46,7 @@ fn a_browser_gets_a_page_and_everything_unknown_an_error() {
 
 #[test]
 fn the_halves_of_a_connection_meet_on_the_shard_that_owns_its_guid() {
-    let relay = Relay::start();
-    // Which shard accepts is the kernel's choice; with so many GUIDs of both shards every combination comes up.
-    for number in 0..24 {
-        let guid = format!("guid{number}");
-        let target = format!("/2.0/relay/{guid},ConnType=KeepAlive HTTP/1.0\r\nConnection: Keep-Alive\r\n");
-        let dial = || {
-            let stream = TcpStream::connect(http(&relay)).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            stream
-        };
-        let (mut get, mut post) = (dial(), dial());
-        write!(get, "GET {target}\r\n").unwrap();
-        write!(post, "POST {target}Content-Length: 22\r\n\r\nGroovePing: 1.0,Ping\r\n").unwrap();
-        let mut answer = [0; 512];
-        let length = get.read(&mut answer).unwrap();
-        assert!(answer[..length].starts_with(b"HTTP/1.0 200 OK\r\n"), "{guid}");
-    }
-    let owners: Vec<_> =
-        (0..24).map(|number| Guid::parse(format!("guid{number}").as_bytes()).unwrap().owner(2)).collect();
-    assert!(owners.contains(&ShardId(0)) && owners.contains(&ShardId(1)));
+    halves_meet(http(&Relay::start()));
 }
 
 /// Members on one way, so many that each shard owns some connections and is home to some accounts.
