@@ -39,6 +39,7 @@
 //! *Presence.* [`Client::publish`] states the status of this device for as long as there is a connection; it goes offline with it.
 //! [`Client::watch`] gives the statuses of other devices as a stream; one [`StatusWatch`] can ask at several relays. While a relay
 //! cannot be reached its devices are unknown, and then come back by themselves.
+//!
 //! *Ways.* Where a firewall closes the straight way, a client goes through proxies or inside HTTP: [`Carrier`] has the order in which
 //! it tries, [`Config`] the proxies, and the one that worked is remembered where [`Config::memory`] says.
 //!
