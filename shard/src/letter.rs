@@ -12,12 +12,15 @@ use std::os::fd::OwnedFd;
 pub enum Letter {
     /// From the relay of another shard.
     Mesh(MeshItem),
-    /// A connection whose home is the receiving shard, with what was received on it.
+    /// A connection whose home is the receiving shard, or an HTTP connection whose virtual connection it owns, with what was
+    /// received on it.
     HandOff {
         /// The socket.
         socket: Passed,
         /// Its TLS, if it has one.
         tls: Option<TlsSession>,
+        /// It speaks HTTP.
+        http: bool,
         /// What was received.
         bytes: Bytes,
     },

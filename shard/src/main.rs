@@ -106,6 +106,9 @@ struct Reach {
     /// already, init makes a certificate that clients trust by the identity file.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen_tls: Vec<SocketAddr>,
+    /// Where to listen for SSTP inside HTTP, for clients behind firewalls; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_http: Vec<SocketAddr>,
     #[command(flatten)]
     names: Names,
 }
@@ -119,14 +122,17 @@ struct Names {
     /// The same for TLS.
     #[arg(long = "tls-address", value_name = "HOST:PORT")]
     tls_addresses: Vec<String>,
+    /// The same for HTTP.
+    #[arg(long = "http-address", value_name = "HOST:PORT")]
+    http_addresses: Vec<String>,
     /// The name in the relay's certificate [default: the host in the relay's URL].
     #[arg(long, value_name = "NAME")]
     tls_name: Option<String>,
 }
 
 impl From<Names> for Reachable {
-    fn from(Names { addresses, tls_addresses, tls_name }: Names) -> Self {
-        Self { addresses, tls_addresses, tls_name }
+    fn from(Names { addresses, tls_addresses, http_addresses, tls_name }: Names) -> Self {
+        Self { addresses, tls_addresses, http_addresses, tls_name }
     }
 }
 
@@ -274,6 +280,7 @@ fn initialise(directory: &Path, url: &str, reach: Reach) -> Outcome {
         config.listen.sstp = reach.listen;
     }
     config.listen.tls = reach.listen_tls;
+    config.listen.http = reach.listen_http;
     let made = init_for(directory, &config, &reach.names.into())?;
     println!("configuration   {}", made.config.display());
     println!(

@@ -148,6 +148,9 @@ impl Server {
                 commit_delay: config.storage.commit_delay,
                 listen: config.listen.sstp.clone(),
                 listen_tls: server.certificate.clone().map(|shown| (config.listen.tls.clone(), shown)),
+                listen_http: config.listen.http.clone(),
+                poll_interval: config.http.poll_interval,
+                bind_address: config.http.bind_address,
                 backlog: config.listen.backlog,
                 shutdown_grace: config.timers.shutdown_grace,
                 users: users.clone(),
@@ -172,9 +175,9 @@ impl Server {
                 let _ = gate.send(());
             }
         }
-        let (addresses, tls) = (&config.listen.sstp, &config.listen.tls);
+        let (addresses, tls, http) = (&config.listen.sstp, &config.listen.tls, &config.listen.http);
         server.operations.serving();
-        tracing::info!(event = events::RELAY_SERVES, shards, ?addresses, ?tls, "relay serves");
+        tracing::info!(event = events::RELAY_SERVES, shards, ?addresses, ?tls, ?http, "relay serves");
         Ok(server)
     }
 

@@ -10,7 +10,7 @@ use futures_lite::AsyncWrite;
 use glommio::net::{TcpListener, TcpStream};
 use relay_core::sstp::output::OutputQueue;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Type};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
@@ -31,15 +31,25 @@ const SEND_SLICES: usize = 256;
 /// same connection; what waits with us goes out in turn.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
+/// What is spoken on the connections of a listener.
+#[derive(Clone)]
+pub enum Protocol {
+    /// SSTP.
+    Sstp,
+    /// SSTP inside TLS, with this certificate.
+    Tls(Certificate),
+    /// SSTP inside HTTP.
+    Http,
+}
+
 /// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT).
 pub struct Listener {
     socket: TcpListener,
-    /// For a listener whose connections speak TLS.
-    certificate: Option<Certificate>,
+    protocol: Protocol,
 }
 
 impl Listener {
-    /// Binds and listens; with a certificate, for TLS. Must be called on a glommio executor. The kernel ends a connection
+    /// Binds and listens. Must be called on a glommio executor. The kernel ends a connection
     /// whose peer takes nothing of what is sent to it for `peer_timeout`, even if it goes on sending itself.
     ///
     /// # Errors
@@ -48,10 +58,13 @@ impl Listener {
         address: SocketAddr,
         backlog: usize,
         peer_timeout: Duration,
-        certificate: Option<Certificate>,
+        protocol: Protocol,
     ) -> io::Result<Self> {
-        let socket =
-            socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.cloexec(),
+            Some(socket2::Protocol::TCP),
+        )?;
         socket.set_reuse_port(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -62,7 +75,7 @@ impl Listener {
         socket.set_tcp_user_timeout(Some(peer_timeout))?;
         socket.bind(&address.into())?;
         socket.listen(backlog as i32)?;
-        Ok(Self { socket: adopt_listener(socket.into()), certificate })
+        Ok(Self { socket: adopt_listener(socket.into()), protocol })
     }
 
     /// The next connection.
@@ -76,7 +89,12 @@ impl Listener {
 
     /// Whether its connections speak TLS.
     pub fn is_tls(&self) -> bool {
-        self.certificate.is_some()
+        matches!(self.protocol, Protocol::Tls(_))
+    }
+
+    /// Whether its connections speak HTTP.
+    pub fn is_http(&self) -> bool {
+        matches!(self.protocol, Protocol::Http)
     }
 
     /// Puts TLS around a socket that was accepted here, if the listener is for TLS.
@@ -84,7 +102,7 @@ impl Listener {
     /// # Errors
     /// None in practice: the certificate was checked when it was read.
     pub fn wrap(&self, socket: Socket) -> io::Result<Socket> {
-        if let Some(certificate) = &self.certificate {
+        if let Protocol::Tls(certificate) = &self.protocol {
             let session = certificate.accept().map_err(io::Error::other)?;
             socket.tls.replace(Some(Tls { session, sending: false }));
         }
@@ -320,7 +338,7 @@ mod tests {
         let executor = glommio::LocalExecutor::default();
         executor.run(async {
             let local = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = Listener::bind(local, 4, Duration::from_secs(135), None).unwrap();
+            let listener = Listener::bind(local, 4, Duration::from_secs(135), Protocol::Sstp).unwrap();
             let address = listener.socket.local_addr().unwrap();
             let client = std::net::TcpStream::connect(address).unwrap();
             let accepted = listener.accept().await.unwrap();

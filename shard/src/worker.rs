@@ -3,6 +3,8 @@
 //! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs (`Worker::flush`): however
 //! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
 
+mod http;
+mod line;
 mod orders;
 mod publish;
 
@@ -13,11 +15,13 @@ use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
 use crate::side::SideDoor;
 use crate::tls::Certificate;
-use crate::transport::{Listener, ReadBuffers, Socket};
+use crate::transport::{Listener, Protocol, ReadBuffers, Socket};
 use bytes::Bytes;
 use client::{Clock, DeviceUrl, SystemEntropy};
 use glommio::spawn_local;
 use glommio::timer::sleep;
+use line::{Door, Line};
+use relay_core::http::server::HttpServerConfig;
 use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
 use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
@@ -74,6 +78,12 @@ pub struct WorkerOptions {
     pub listen: Vec<SocketAddr>,
     /// Where to listen for TLS, and what to show there.
     pub listen_tls: Option<(Vec<SocketAddr>, Certificate)>,
+    /// Where to listen for HTTP.
+    pub listen_http: Vec<SocketAddr>,
+    /// The poll interval that is dictated while there is little to do.
+    pub poll_interval: Duration,
+    /// A virtual connection belongs to the address that began it.
+    pub bind_address: bool,
     /// Connections that may wait to be accepted.
     pub backlog: usize,
     /// How long a shutdown may take.
@@ -98,6 +108,7 @@ pub struct Worker {
     /// By the index of their ConnectionId.
     sockets: RefCell<Vec<Option<Rc<Carrier>>>>,
     buffers: RefCell<ReadBuffers>,
+    door: Rc<Door>,
     flush: Signal,
     append: Signal,
     touched: RefCell<Vec<ConnectionId>>,
@@ -117,7 +128,7 @@ pub struct Worker {
 /// What carries one connection.
 struct Carrier {
     id: ConnectionId,
-    socket: Socket,
+    socket: Line,
     /// Its reader waits here: for bytes, for leave to read, or for the end.
     reader: Cell<Option<Waker>>,
     /// Set once the relay knows the connection no more.
@@ -223,10 +234,12 @@ impl Worker {
             segments = replay.report.segments,
             "mail restored"
         );
+        let door = Door::new(http_config(&options), options.clock);
         Ok(Rc::new(Self {
             handover: Handover::new(options.shard),
             waiting: Cell::new(0),
             options,
+            door,
             relay: RefCell::new(relay),
             log,
             sockets: RefCell::new(Vec::new()),
@@ -248,16 +261,17 @@ impl Worker {
     /// # Errors
     /// What the system says of an address.
     pub fn listen(&self) -> Result<Vec<Listener>, (SocketAddr, std::io::Error)> {
-        let plain = self.options.listen.iter().map(|&address| (address, None));
+        let plain = self.options.listen.iter().map(|&address| (address, Protocol::Sstp));
         let tls = self.options.listen_tls.iter().flat_map(|(addresses, certificate)| {
-            addresses.iter().map(move |&address| (address, Some(certificate.clone())))
+            addresses.iter().map(move |&address| (address, Protocol::Tls(certificate.clone())))
         });
-        let bind = |(address, certificate): (SocketAddr, Option<Certificate>)| {
+        let http = self.options.listen_http.iter().map(|&address| (address, Protocol::Http));
+        let bind = |(address, protocol): (SocketAddr, Protocol)| {
             let peer_timeout = self.options.relay.connection.idle_deadline;
-            Listener::bind(address, self.options.backlog, peer_timeout, certificate)
+            Listener::bind(address, self.options.backlog, peer_timeout, protocol)
                 .map_err(|error| (address, error))
         };
-        plain.chain(tls).map(bind).collect()
+        plain.chain(tls).chain(http).map(bind).collect()
     }
 
     /// Serves until [`Letter::Stop`] comes, and shuts down: what has been received is completed, every peer is told when to
@@ -271,6 +285,10 @@ impl Worker {
         tasks.push(spawn_local(self.clone().read_letters(ear)));
         tasks.push(spawn_local(self.clone().keep_time()));
         tasks.push(spawn_local(self.clone().maintain_log()));
+        if !self.options.listen_http.is_empty() {
+            tasks.push(spawn_local(self.clone().follow_owners()));
+            tasks.push(spawn_local(self.clone().keep_http_time()));
+        }
         self.stopped.wait().await;
         for task in tasks.drain(..accepting) {
             task.cancel().await;
@@ -285,6 +303,7 @@ impl Worker {
             carrier.wake_reader();
             carrier.wake_writer();
         }
+        self.close_http();
         // Their tasks hold this worker; they end now.
         sleep(Duration::from_millis(2)).await;
     }
@@ -361,6 +380,9 @@ impl Worker {
         if turned_away {
             return;
         }
+        if listener.is_http() {
+            return self.welcome_http(socket, None);
+        }
         match listener.wrap(socket) {
             Ok(socket) => self.add_connection(socket, None),
             Err(error) => {
@@ -372,6 +394,10 @@ impl Worker {
     fn add_connection(self: &Rc<Self>, socket: Socket, handed_over: Option<Bytes>) {
         let address = socket.peer().map(|peer| peer.ip());
         let id = self.relay.borrow_mut().connected(self.now(), address, handed_over);
+        self.add_carrier(Line::Socket(socket), id);
+    }
+
+    fn add_carrier(self: &Rc<Self>, socket: Line, id: ConnectionId) {
         let carrier = Rc::new(Carrier {
             id,
             socket,
@@ -423,7 +449,7 @@ impl Worker {
             })
             .await;
             match received {
-                None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier).await,
+                None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier.socket).await,
                 None => return,
                 Some(Ok(Some(bytes))) => {
                     if carrier.socket.wants_write() {
@@ -571,12 +597,12 @@ impl Worker {
 
     /// Reads what the peer still sends, for a while, so that closing does not reset the connection under our last words.
     /// Only so many at a time: those above are closed at once.
-    async fn linger(&self, carrier: &Carrier) {
+    async fn linger(&self, socket: &Line) {
         if self.lingering.get() >= self.options.relay.max_unauthenticated {
             return;
         }
         self.lingering.set(self.lingering.get() + 1);
-        linger(carrier, &self.buffers).await;
+        linger(socket, &self.buffers).await;
         self.lingering.set(self.lingering.get() - 1);
     }
 
@@ -656,8 +682,13 @@ impl Worker {
     fn hand_off(self: &Rc<Self>, connection: ConnectionId, to: ShardId, bytes: Bytes) {
         let Some(carrier) = self.carrier(connection) else { return };
         self.forget(&carrier, Fate::Drop);
-        let given = carrier.socket.give_away().map(|socket| {
-            let parcel = Parcel { to, socket: Passed::Open(socket), tls: carrier.socket.take_tls(), bytes };
+        self.give_to(to, &carrier.socket, false, bytes);
+    }
+
+    /// Gives a socket to another shard, with what was received on it.
+    fn give_to(self: &Rc<Self>, to: ShardId, line: &Line, http: bool, bytes: Bytes) {
+        let given = line.give_away().map(|socket| {
+            let parcel = Parcel { to, socket: Passed::Open(socket), tls: line.take_tls(), http, bytes };
             self.handover.post(&self.options.mesh, parcel)
         });
         match given {
@@ -784,8 +815,9 @@ impl Worker {
     fn letter(self: &Rc<Self>, letter: Letter) {
         match letter {
             Letter::Mesh(_) => debug_assert!(false, "the side thread sends no mesh items"),
-            Letter::HandOff { socket, tls, bytes } => {
+            Letter::HandOff { socket, tls, http, bytes } => {
                 match self.handover.unpack(&self.options.mesh, socket) {
+                    Ok(socket) if http => self.welcome_http(Socket::adopt(socket, tls), Some(bytes)),
                     Ok(socket) => self.add_connection(Socket::adopt(socket, tls), Some(bytes)),
                     Err(error) => {
                         tracing::warn!(event = events::HAND_OVER_LOST, shard = self.options.shard.0, %error, "a connection was lost on its way here")
@@ -817,15 +849,28 @@ impl Worker {
     }
 }
 
+/// HTTP connections are bounded as half-open connections are.
+fn http_config(options: &WorkerOptions) -> HttpServerConfig {
+    HttpServerConfig {
+        shard: options.shard,
+        shards: options.relay.shards,
+        max_strangers: options.relay.max_unauthenticated,
+        max_strangers_per_address: options.relay.max_unauthenticated_per_address,
+        request_deadline: options.relay.connection.connect_deadline,
+        poll_interval: options.poll_interval,
+        bind_address: options.bind_address,
+    }
+}
+
 /// Reads to the end, or until the time is over.
-async fn linger(carrier: &Carrier, buffers: &RefCell<ReadBuffers>) {
+async fn linger(socket: &Line, buffers: &RefCell<ReadBuffers>) {
     let mut deadline = pin!(sleep(LINGER));
     poll_fn(|context| {
         if deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
         loop {
-            match carrier.socket.poll_receive(context, buffers) {
+            match socket.poll_receive(context, buffers) {
                 Poll::Ready(Ok(Some(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,

@@ -14,8 +14,17 @@ pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
         let cause = Cause::IdleTooShort { idle: timers.idle, keep_alive: timers.keep_alive };
         reader.report_relation(&["timers.idle", "timers.keep_alive"], cause);
     }
-    if let Some(twice) = config.listen.sstp.iter().find(|address| config.listen.tls.contains(address)) {
-        reader.report_relation(&["listen.sstp", "listen.tls"], Cause::Repeated(twice.to_string()));
+    let listens = [
+        ("listen.sstp", &config.listen.sstp),
+        ("listen.tls", &config.listen.tls),
+        ("listen.http", &config.listen.http),
+    ];
+    for (at, (key, addresses)) in listens.iter().enumerate() {
+        for (other, others) in &listens[at + 1..] {
+            if let Some(twice) = addresses.iter().find(|address| others.contains(address)) {
+                reader.report_relation(&[key, other], Cause::Repeated(twice.to_string()));
+            }
+        }
     }
     if config.shards.leave_first_core && !config.shards.cores.is_empty() {
         let cause = Cause::Together { with: "shards.cores", remedy: "leave the core out of shards.cores" };

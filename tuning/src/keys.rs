@@ -99,6 +99,9 @@ settings! {
         /// Addresses for SSTP inside TLS, on a port of their own; none by default. SSTP by itself proves who is there and
         /// protects nothing that follows. See the section tls.
         tls: Vec<SocketAddr> as List { of: Address, may_be_empty: true } => [];
+        /// Addresses for SSTP inside HTTP, for clients behind firewalls that let nothing else out; none by default. Clients
+        /// expect port 80. A browser finds a short page there.
+        http: Vec<SocketAddr> as List { of: Address, may_be_empty: true } => [];
         /// Connections that may wait to be accepted, per shard and address. The kernel caps it at
         /// net.core.somaxconn.
         backlog: usize as Whole { min: 1, max: 65_535 } => 4096;
@@ -110,6 +113,15 @@ settings! {
         certificate_file: PathBuf as FilePath => "tls.crt";
         /// Its private key in PEM form, which only its owner may read (mode 0600).
         key_file: PathBuf as FilePath => "tls.key";
+    }
+    /// SSTP inside HTTP, where listen.http has an address.
+    http: Http {
+        /// How often a client of the Polling encapsulation is told to ask for mail. With more than a thousand of them on a
+        /// shard the relay tells them longer intervals, up to a minute.
+        poll_interval: Duration as Time::seconds_up_to(MINUTE) => "2 s";
+        /// Whether all requests of a client have to come from the address of its first one. That makes a stolen connection
+        /// identifier useless elsewhere, and shuts out clients behind proxies with several addresses.
+        bind_address: bool as Flag => false;
     }
     /// How the relay uses the processors: one shard is one thread with its own ring, connections and log.
     shards: Shards {

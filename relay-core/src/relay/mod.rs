@@ -41,7 +41,7 @@ use crate::directory::Directory;
 use crate::security::{MessageId, SecurityError};
 use crate::sstp::connection::Ended;
 use crate::sstp::output::OutputQueue;
-use crate::sstp::{CloseReason, Connection, Event, SessionId};
+use crate::sstp::{CloseReason, Connection, ConnectionConfig, Event, SessionId};
 use crate::store::{LogEntry, Position, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
@@ -191,6 +191,8 @@ pub struct RelayStats {
 pub struct Relay {
     shard: ShardId,
     config: Arc<RelayConfig>,
+    /// What connections share that HTTP carries.
+    virtual_connection: Arc<ConnectionConfig>,
     directory: Box<dyn Directory>,
     entropy: Box<dyn Entropy>,
     now: Timestamp,
@@ -247,6 +249,7 @@ impl Relay {
             mesh: Mesh::new(shard, config.shards),
             strangers: Strangers::new(config.half_open.clone()),
             presence: Presence::new(&config.presence, config.shards),
+            virtual_connection: Arc::new(config.connection.for_virtual_connections()),
             config,
             directory,
             entropy,
@@ -285,23 +288,43 @@ impl Relay {
         address: Option<IpAddr>,
         handed_over: Option<Bytes>,
     ) -> ConnectionId {
+        let id = self.admit(now, address, self.config.connection.clone());
+        self.peer_mut(id).handed_here = handed_over.is_some();
+        match handed_over {
+            Some(bytes) => self.received(now, id, bytes),
+            None => self.arm(id),
+        }
+        id
+    }
+
+    /// A virtual connection has begun, which HTTP carries ([`crate::http`]). Everything holds for it that holds for a
+    /// transport of its own, but it stays on the shard that owns its GUID: mail of accounts that live elsewhere comes
+    /// through the mesh. Something is said on it every 45 s at least, or proxies give it up.
+    pub fn connected_virtually(&mut self, now: Timestamp, address: Option<IpAddr>) -> ConnectionId {
+        let id = self.admit(now, address, self.virtual_connection.clone());
+        self.peer_mut(id).handed_here = true;
+        self.arm(id);
+        id
+    }
+
+    fn admit(
+        &mut self,
+        now: Timestamp,
+        address: Option<IpAddr>,
+        config: Arc<ConnectionConfig>,
+    ) -> ConnectionId {
         self.now = now;
         let source = address.map(|address| self.strangers.source(address, &mut *self.entropy));
         let entry = self.peers.vacant_entry();
         let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
         self.next_generation = self.next_generation.wrapping_add(1);
-        let mut peer = Peer::new(id, Connection::acceptor(self.config.connection.clone(), now));
-        peer.handed_here = handed_over.is_some();
+        let mut peer = Peer::new(id, Connection::acceptor(config, now));
         (peer.address, peer.source) = (address, source);
         peer.turn = Some(self.strangers.enter(source, id));
         entry.insert(peer);
         self.stats.connections += 1;
         self.touch(id);
         self.make_room();
-        match handed_over {
-            Some(bytes) => self.received(now, id, bytes),
-            None => self.arm(id),
-        }
         id
     }
 
@@ -715,7 +738,7 @@ mod tests {
     use super::*;
     use crate::address::IdentityUrl;
     use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord};
-    use crate::sstp::connection::{ConnectionConfig, Endpoint};
+    use crate::sstp::connection::Endpoint;
     use crate::sstp::text::Text;
 
     struct Nobody;

@@ -33,6 +33,24 @@ fn a_connection_is_handed_to_the_home_of_its_device() {
 }
 
 #[test]
+fn a_virtual_connection_stays_where_it_is_and_its_mail_comes_through_the_mesh() {
+    let mut bench = Bench::with(2, |_| {});
+    let device = (0..8).find(|&device| bench.home(device) == 1).unwrap();
+    let (hello, url) = (bench.hello(device), bench.device_url(device));
+    let who = bench.dial(0, &[url.as_str()], Version::V1_6, Some(hello));
+    let now = bench.now;
+    let virtually = bench.relays[0].connected_virtually(now, None);
+    let socket = bench.clients[who].id.replace(virtually).unwrap();
+    bench.relays[0].disconnected(now, socket);
+    bench.exchange();
+    assert_eq!((bench.relays[0].stats().handed_off, bench.relays[0].stats().authenticated), (0, 1));
+    let sender = bench.device((device + 1) % 8);
+    let session = bench.open(sender, device, true);
+    bench.send(sender, session, flags::A, 10);
+    assert_eq!(bench.lengths(who), [10]);
+}
+
+#[test]
 fn one_connection_too_many_of_a_device_is_closed_as_crossed() {
     let mut bench = Bench::with(1, |config| config.max_connections_per_device = 2);
     let first = bench.device(1);
