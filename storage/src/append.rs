@@ -2,6 +2,7 @@
 //! which segments live on; that is for `upkeep`.
 
 use crate::batch::{self, Encoded, Piece};
+use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::log::{FAMILIES, MailboxLog, State};
 use crate::record::Seed;
@@ -28,13 +29,13 @@ struct Batch<'a> {
 
 /// Room for some records of a batch in one segment.
 #[derive(Debug)]
-struct Room {
+struct Room<F> {
     number: u32,
-    file: SegmentFile,
+    file: SegmentFile<F>,
     pieces: Vec<Piece>,
 }
 
-impl MailboxLog {
+impl<D: Disk> MailboxLog<D> {
     /// Appends one batch and makes it durable: few writes, and one fdatasync for each segment that it touches, which is
     /// one per family but for the batch that fills a segment up. Answers a position for every
     /// [`LogEntry::Part`], in order.
@@ -140,7 +141,7 @@ impl MailboxLog {
 
     async fn write_pieces(
         &self,
-        room: &Room,
+        room: &Room<D::File>,
         list: &[Encoded],
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
@@ -153,7 +154,7 @@ impl MailboxLog {
 
     async fn write_piece(
         &self,
-        room: &Room,
+        room: &Room<D::File>,
         piece: &Piece,
         list: &[Encoded],
         batch: Batch<'_>,
@@ -162,7 +163,7 @@ impl MailboxLog {
         let mut buffer = room.file.buffer(piece.bytes as usize);
         let seed = Seed::new(self.manifest.salt, room.number);
         let content = (batch.entries, batch.headers);
-        let offsets = batch::fill(buffer.as_bytes_mut(), piece, list, content, (seed, batch.number));
+        let offsets = batch::fill(buffer.as_mut(), piece, list, content, (seed, batch.number));
         placed.extend(piece.records.clone().zip(offsets).map(|(index, offset)| Placed {
             index,
             position: Position { segment: room.number, offset, length: list[index].length },
@@ -171,19 +172,15 @@ impl MailboxLog {
         room.file.write(buffer, piece.offset).await
     }
 
-    async fn sync(&self, file: &SegmentFile) -> Result<(), StorageError> {
+    async fn sync(&self, file: &SegmentFile<D::File>) -> Result<(), StorageError> {
         self.state.borrow_mut().done.fdatasyncs += 1;
-        #[cfg(test)]
-        if self.state.borrow().faults.sync {
-            return Err(StorageError::io("syncing", &file.path(), std::io::Error::other("a test")));
-        }
         file.sync().await
     }
 }
 
-impl State {
+impl<F: DiskFile> State<F> {
     /// Lays out what fits of the list in the segment, and takes that room; `None` if nothing does.
-    fn reserve(&mut self, number: u32, list: &[Encoded], from: usize) -> Option<Room> {
+    fn reserve(&mut self, number: u32, list: &[Encoded], from: usize) -> Option<Room<F>> {
         let file = self.files.get(&number).expect("an active segment has a file").clone();
         let offset = u64::from(self.ledger.end(number));
         let pieces = batch::lay_out(list, from, offset, file.size() / BLOCK * BLOCK);
@@ -257,12 +254,12 @@ impl Drop for Turn<'_> {
 
 /// A batch that is being written. If it is dropped before its end, unknown bytes stay behind and nothing more goes to its
 /// segments.
-struct Unfinished<'a> {
-    log: &'a MailboxLog,
+struct Unfinished<'a, D: Disk> {
+    log: &'a MailboxLog<D>,
     dropped: bool,
 }
 
-impl Drop for Unfinished<'_> {
+impl<D: Disk> Drop for Unfinished<'_, D> {
     fn drop(&mut self) {
         let mut state = self.log.state.borrow_mut();
         state.in_flight.clear();

@@ -10,7 +10,9 @@
 
 mod append;
 mod batch;
+mod direct_disk;
 mod directory;
+mod disk;
 mod error;
 pub mod events;
 mod ledger;
@@ -23,10 +25,14 @@ mod rehome_folders;
 mod replay;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod simulated_disk;
 mod upkeep;
 mod users;
 mod users_format;
 
+pub use direct_disk::{DirectDisk, DirectFile};
+pub use disk::{Disk, DiskFile, ReadBlocks};
 pub use error::StorageError;
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
 pub use rehome::{Rehomed, Rehoming};

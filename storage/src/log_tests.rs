@@ -8,6 +8,7 @@ use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
 use relay_core::store::{LogEntry, MessageHead, MessageHeader, Restored};
+use std::fs::File;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -55,7 +56,7 @@ fn part_of(id: u64, (index, last): (u32, bool), payload: &[u8]) -> LogEntry {
     }
 }
 
-fn message(id: u64, payload: &[u8]) -> LogEntry {
+pub(super) fn message(id: u64, payload: &[u8]) -> LogEntry {
     part_of(id, (0, true), payload)
 }
 
@@ -63,17 +64,17 @@ pub(super) fn payload(id: u64, length: usize) -> Vec<u8> {
     (0..length).map(|at| (id as usize + at * 7) as u8 | 1).collect()
 }
 
-fn delete(id: u64, parts: &[Position]) -> LogEntry {
+pub(super) fn delete(id: u64, parts: &[Position]) -> LogEntry {
     let LogEntry::Part { family, .. } = message(id, b"") else { unreachable!() };
     LogEntry::Delete { id: RecordId(id), family, parts: parts.iter().copied().collect() }
 }
 
-fn delete_recipient(id: u64, first: Position, recipient: u32) -> LogEntry {
+pub(super) fn delete_recipient(id: u64, first: Position, recipient: u32) -> LogEntry {
     let LogEntry::Part { family, .. } = message(id, b"") else { unreachable!() };
     LogEntry::DeleteRecipient { id: RecordId(id), family, first, recipient }
 }
 
-fn ids(replay: &Replay) -> Vec<u64> {
+pub(super) fn ids(replay: &Replay) -> Vec<u64> {
     replay.messages.iter().map(|message| message.id.0).collect()
 }
 
@@ -481,56 +482,6 @@ fn one_message_that_nobody_collects_does_not_keep_the_segments_behind_it() {
         assert_eq!(ids(&replay), [2, previous.0]);
         assert_eq!(replay.messages[0].pending, [0], "who was done stays done when the message moves");
         assert_eq!(content(&log, &replay.messages[0]).await, b"nobody comes");
-    });
-}
-
-#[test]
-fn on_a_full_disk_messages_are_refused_but_deletions_still_go_through_and_make_room() {
-    let directory = tempfile::tempdir().unwrap();
-    run(async {
-        let (log, _) = open(&directory, 32 * KIB).await;
-        let mut stored = Vec::new();
-        for id in (2..12).step_by(2) {
-            stored.push((id, log.append(&[message(id, &payload(id, 25_000))]).await.unwrap()[0]));
-        }
-        log.state.borrow_mut().faults.create = true;
-        let refused = log.append(&[message(12, &payload(12, 25_000))]).await.unwrap_err();
-        assert!(matches!(refused, StorageError::NoSpace { .. }), "{refused}");
-        assert_eq!(log.read(stored[0].1).await.unwrap(), payload(2, 25_000));
-        for _ in 0..20 {
-            for (id, position) in &stored {
-                log.append(&[delete(*id, &[*position])]).await.unwrap();
-            }
-        }
-        log.append(&[message(12, &payload(12, 25_000))]).await.unwrap();
-        drop(log);
-        assert_eq!(ids(&open(&directory, 32 * KIB).await.1), [12]);
-    });
-}
-
-#[test]
-fn after_a_failed_sync_the_batch_can_be_tried_again_and_its_deletion_covers_both_copies() {
-    let directory = tempfile::tempdir().unwrap();
-    run(async {
-        let (log, _) = open(&directory, 64 * KIB).await;
-        let stays = log.append(&[message(2, b"stays")]).await.unwrap()[0];
-        log.state.borrow_mut().faults.sync = true;
-        assert!(matches!(log.append(&[message(4, b"again")]).await, Err(StorageError::Io { .. })));
-        log.state.borrow_mut().faults.sync = false;
-        let again = log.append(&[message(4, b"again")]).await.unwrap()[0];
-        assert!(again.segment != stays.segment);
-        assert_eq!(log.read(again).await.unwrap(), "again");
-        log.append(&[delete(4, &[again])]).await.unwrap();
-        // Everything behind the first segment, where the failed copy lies, is used again.
-        for id in (6..20).step_by(2) {
-            let at = log.append(&[message(id, &payload(id, 50_000))]).await.unwrap();
-            log.append(&[delete(id, &at)]).await.unwrap();
-        }
-        assert_eq!(log.stats().live_bytes, u64::from(stays.length));
-        drop(log);
-        let (_, replay) = open(&directory, 64 * KIB).await;
-        assert_eq!(ids(&replay), [2]);
-        assert_eq!(replay.report.damaged, []);
     });
 }
 

@@ -1,6 +1,7 @@
 //! Makes messages again of the records of all segments, and the accounts of what every segment is needed for.
 //! Reads everything once, in the order of segment numbers; never writes.
 
+use crate::disk::ReadBlocks;
 use crate::error::StorageError;
 use crate::ledger::Ledger;
 use crate::record::{Header, Seed, SegmentSet};
@@ -52,13 +53,13 @@ pub struct Damage {
 
 /// A segment to read.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct Source<F> {
     /// Its number.
     pub(crate) number: u32,
     /// Its family.
     pub(crate) family: Family,
     /// The file.
-    pub(crate) file: SegmentFile,
+    pub(crate) file: SegmentFile<F>,
     /// Its header, unless it is damaged.
     pub(crate) header: Option<SegmentHeader>,
 }
@@ -86,7 +87,10 @@ pub(crate) struct Tail {
 }
 
 /// Reads all segments, which come in ascending order of their numbers.
-pub(crate) async fn replay(sources: &[Source], salt: u64) -> Result<Replayed, StorageError> {
+pub(crate) async fn replay<F: ReadBlocks>(
+    sources: &[Source<F>],
+    salt: u64,
+) -> Result<Replayed, StorageError> {
     let mut collector = Collector::default();
     let mut ledger = Ledger::default();
     let mut report = ReplayReport::default();
@@ -106,7 +110,7 @@ pub(crate) async fn replay(sources: &[Source], salt: u64) -> Result<Replayed, St
         scans.push(scan);
     }
     judge_gaps(sources, &scans, &mut report);
-    let tail = |(source, scan): (&Source, &SegmentScan)| {
+    let tail = |(source, scan): (&Source<F>, &SegmentScan)| {
         let clean = source.header.is_some() && scan.gaps.iter().all(|gap| gap.batch < scan.last_batch);
         (source.number, Tail { end: scan.end as u32, clean })
     };
@@ -119,7 +123,7 @@ pub(crate) async fn replay(sources: &[Source], salt: u64) -> Result<Replayed, St
 }
 
 /// Tells what an unfinished append left from what was confirmed and is damaged.
-fn judge_gaps(sources: &[Source], scans: &[SegmentScan], report: &mut ReplayReport) {
+fn judge_gaps<F>(sources: &[Source<F>], scans: &[SegmentScan], report: &mut ReplayReport) {
     let mut certified: HashMap<u32, u64> = HashMap::new();
     for header in sources.iter().filter_map(|source| source.header) {
         certified.insert(header.predecessor, u64::from(header.predecessor_end));

@@ -1,10 +1,10 @@
 //! One pass over the records of one segment: which are whole, where the whole ones end, and what is broken between.
 //! Judges bytes only; what the records mean together is for `replay`.
 
+use crate::disk::ReadBlocks;
 use crate::error::StorageError;
 use crate::record::{Header, PREFIX_BYTES, Prefix, Seed};
 use crate::segment::{BLOCK, MAX_SEGMENT_BYTES, SegmentFile};
-use glommio::io::ReadResult;
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 1024 * 1024;
@@ -67,13 +67,13 @@ enum Sight {
 /// A piece of a batch begins at a block; its records follow each other and zeros fill its last block. A prefix with
 /// a right checksum tells where the next record is even when its body is broken; after a broken prefix the next
 /// block that begins with a record is sought.
-pub(crate) async fn scan_segment(
-    file: &SegmentFile,
+pub(crate) async fn scan_segment<F: ReadBlocks>(
+    file: &SegmentFile<F>,
     seed: Seed,
     mut sink: impl FnMut(Found),
 ) -> Result<SegmentScan, StorageError> {
     let limit = file.size().min(MAX_SEGMENT_BYTES);
-    let mut window = Window { file, start: 0, data: ReadResult::default() };
+    let mut window = Window { file, start: 0, data: F::Data::default() };
     let mut scan = SegmentScan { end: BLOCK, ..SegmentScan::default() };
     let mut broken: Option<Gap> = None;
     let mut blank_since: Option<u64> = None;
@@ -121,13 +121,13 @@ fn widen(gap: &mut Option<Gap>, start: u64, end: u64, batch: u64) {
 }
 
 /// The part of a segment that is in memory.
-struct Window<'a> {
-    file: &'a SegmentFile,
+struct Window<'a, F: ReadBlocks> {
+    file: &'a SegmentFile<F>,
     start: u64,
-    data: ReadResult,
+    data: F::Data,
 }
 
-impl Window<'_> {
+impl<F: ReadBlocks> Window<'_, F> {
     /// The bytes from `offset`; fewer than `length` only at the end of the file.
     async fn view(&mut self, offset: u64, length: usize) -> Result<&[u8], StorageError> {
         let end = self.start + self.data.len() as u64;

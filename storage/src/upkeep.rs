@@ -3,12 +3,13 @@
 
 use crate::append::Turn;
 use crate::directory::FREE_SEGMENTS;
+use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::events;
 use crate::log::{MailboxLog, State};
 use crate::record::{Header, Seed};
 use crate::scan::scan_segment;
-use crate::segment::{BLOCK, SegmentFile, SegmentHeader, SegmentName, sync_directory};
+use crate::segment::{BLOCK, SegmentFile, SegmentHeader, SegmentName};
 use glommio::sync::Permit;
 use relay_core::store::{Family, LogEntry, Position, RecordId};
 
@@ -21,7 +22,7 @@ const MOVE_BYTES: u64 = 1024 * 1024;
 /// Deletions that are moved in one batch.
 const MOVE_DELETIONS: usize = 4096;
 
-impl MailboxLog {
+impl<D: Disk> MailboxLog<D> {
     /// Does what keeps the log small and appends quick: gives up segments that nothing needs, empties at most one of
     /// which little is live (when the log takes more than twice the live bytes and four segments), and has a spare file
     /// ready. Appends go on meanwhile. Call it whenever [`MailboxLog::wants_maintenance`]; it does nothing
@@ -90,7 +91,7 @@ impl MailboxLog {
     }
 
     /// A free file, created if need be. The reserve goes only to a batch without parts.
-    async fn take_file(&self, with_parts: bool) -> Result<SegmentFile, StorageError> {
+    async fn take_file(&self, with_parts: bool) -> Result<SegmentFile<D::File>, StorageError> {
         while self.state.borrow().free.len() <= RESERVED_FILES {
             match self.create_file().await {
                 Ok(file) => self.state.borrow_mut().free.push(file),
@@ -130,27 +131,30 @@ impl MailboxLog {
     }
 
     /// Makes a free file a segment, durably: first what it is, then its name.
-    async fn enlist(&self, file: &SegmentFile, header: &SegmentHeader) -> Result<(), StorageError> {
+    async fn enlist(&self, file: &SegmentFile<D::File>, header: &SegmentHeader) -> Result<(), StorageError> {
         file.write_header(header).await?;
         let name = SegmentName::InUse(header.family, header.number).file_name();
         file.rename(&self.options.directory.join(name)).await?;
-        sync_directory(&self.options.directory).await
+        self.sync_directory().await
     }
 
-    async fn create_file(&self) -> Result<SegmentFile, StorageError> {
+    async fn sync_directory(&self) -> Result<(), StorageError> {
+        let directory = &self.options.directory;
+        let synced = self.disk.sync_directory(directory).await;
+        synced.map_err(|error| StorageError::io("syncing", directory, error))
+    }
+
+    async fn create_file(&self) -> Result<SegmentFile<D::File>, StorageError> {
         let name = SegmentName::Free(self.take_number()?).file_name();
-        #[cfg(test)]
-        if self.state.borrow().faults.create {
-            let full = std::io::ErrorKind::StorageFull;
-            return Err(StorageError::io("allocating space for", &self.options.directory, full));
-        }
-        SegmentFile::create(&self.options.directory.join(name), self.options.segment_bytes).await
+        let path = self.options.directory.join(name);
+        let created = self.disk.create(&path, self.options.segment_bytes).await;
+        created.map(SegmentFile::new).map_err(|error| StorageError::io("allocating space for", &path, error))
     }
 
     /// Turns the segments that nothing needs into free files, as long as that frees others. The caller holds the permit.
     async fn reclaim(&self) -> Result<(), StorageError> {
         loop {
-            let dead: Vec<(u32, SegmentFile)> = self.state.borrow().recyclable();
+            let dead: Vec<(u32, SegmentFile<D::File>)> = self.state.borrow().recyclable();
             if dead.is_empty() {
                 return Ok(());
             }
@@ -159,7 +163,7 @@ impl MailboxLog {
                 file.rename(&self.options.directory.join(name)).await?;
             }
             // Deletions elsewhere are void only when no replay can find what they deleted.
-            sync_directory(&self.options.directory).await?;
+            self.sync_directory().await?;
             for (number, file) in dead {
                 let keep = self.state.borrow_mut().retire(number, self.options.segment_bytes);
                 if !keep {
@@ -286,7 +290,7 @@ impl MailboxLog {
     }
 }
 
-impl State {
+impl<F: DiskFile> State<F> {
     fn is_kept(&self, number: u32) -> bool {
         let in_use = self.active.contains(&Some(number)) || self.in_flight.contains(&number);
         in_use || self.emptying == Some(number)
@@ -306,7 +310,7 @@ impl State {
         self.free.len() <= RESERVED_FILES && self.active.into_iter().flatten().any(half_full)
     }
 
-    fn recyclable(&self) -> Vec<(u32, SegmentFile)> {
+    fn recyclable(&self) -> Vec<(u32, SegmentFile<F>)> {
         let kept = |number| self.is_kept(number);
         let numbers = self.ledger.recyclable(kept);
         numbers.into_iter().filter_map(|number| Some((number, self.files.get(&number)?.clone()))).collect()
@@ -327,7 +331,7 @@ impl State {
 }
 
 /// Removes a file that no longer means anything. If that fails it is found as a free one when the log is opened again.
-async fn discard(file: SegmentFile) {
+async fn discard(file: SegmentFile<impl DiskFile>) {
     let path = file.path();
     let removed = file.remove().await;
     if let Err(error) = removed.and(file.close().await) {
