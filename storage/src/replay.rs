@@ -80,7 +80,7 @@ pub(crate) struct Replayed {
 /// How a segment ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tail {
-    /// The first byte behind its last whole record.
+    /// The first byte behind its last whole record, or the first torn one.
     pub(crate) end: u32,
     /// Whether nothing is broken there, so that appending can go on.
     pub(crate) clean: bool,
@@ -111,8 +111,11 @@ pub(crate) async fn replay<F: ReadBlocks>(
     }
     judge_gaps(sources, &scans, &mut report);
     let tail = |(source, scan): (&Source<F>, &SegmentScan)| {
-        let clean = source.header.is_some() && scan.gaps.iter().all(|gap| gap.batch < scan.last_batch);
-        (source.number, Tail { end: scan.end as u32, clean })
+        let torn = scan.gaps.iter().find(|gap| gap.batch >= scan.last_batch);
+        let clean = source.header.is_some() && torn.is_none();
+        // Whole records behind the first torn stretch are of the same batch: nobody was told that they are stored.
+        let end = torn.map_or(scan.end, |gap| gap.start);
+        (source.number, Tail { end: end as u32, clean })
     };
     Ok(Replayed {
         tails: sources.iter().zip(&scans).map(tail).collect(),
