@@ -4,8 +4,9 @@
 use crate::batch::{self, Encoded, Piece};
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
+use crate::ledger::Extent;
 use crate::log::{FAMILIES, MailboxLog, State};
-use crate::record::Seed;
+use crate::record::{Seed, Stamp};
 use crate::segment::{BLOCK, SegmentFile};
 use futures_lite::future::zip;
 use relay_core::store::{Family, LogEntry, Position, RecordId};
@@ -33,6 +34,8 @@ struct Room<F> {
     number: u32,
     file: SegmentFile<F>,
     pieces: Vec<Piece>,
+    /// The ordinal of the first record of each piece.
+    ordinals: Vec<u32>,
 }
 
 impl<D: Disk> MailboxLog<D> {
@@ -146,8 +149,9 @@ impl<D: Disk> MailboxLog<D> {
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
     ) -> Result<(), StorageError> {
-        for piece in &room.pieces {
-            self.write_piece(room, piece, list, batch, placed).await?;
+        for (piece, ordinal) in room.pieces.iter().zip(&room.ordinals) {
+            let stamp = Stamp { batch: batch.number, ordinal: *ordinal };
+            self.write_piece(room, (piece, stamp), list, batch, placed).await?;
         }
         Ok(())
     }
@@ -155,7 +159,7 @@ impl<D: Disk> MailboxLog<D> {
     async fn write_piece(
         &self,
         room: &Room<D::File>,
-        piece: &Piece,
+        (piece, stamp): (&Piece, Stamp),
         list: &[Encoded],
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
@@ -163,7 +167,7 @@ impl<D: Disk> MailboxLog<D> {
         let mut buffer = room.file.buffer(piece.bytes as usize);
         let seed = Seed::new(self.manifest.salt, room.number);
         let content = (batch.entries, batch.headers);
-        let offsets = batch::fill(buffer.as_mut(), piece, list, content, (seed, batch.number));
+        let offsets = batch::fill(buffer.as_mut(), piece, list, content, (seed, stamp));
         placed.extend(piece.records.clone().zip(offsets).map(|(index, offset)| Placed {
             index,
             position: Position { segment: room.number, offset, length: list[index].length },
@@ -186,8 +190,10 @@ impl<F: DiskFile> State<F> {
         let pieces = batch::lay_out(list, from, offset, file.size() / BLOCK * BLOCK);
         let last = pieces.last()?;
         self.ledger.set_end(number, (last.offset + last.bytes) as u32);
+        let take = |piece: &Piece| self.ledger.take_ordinals(number, piece.records.len() as u32);
+        let ordinals = pieces.iter().map(take).collect();
         self.in_flight.push(number);
-        Some(Room { number, file, pieces })
+        Some(Room { number, file, pieces, ordinals })
     }
 
     /// The whole batch is durable: puts it on the accounts and answers the positions of its parts, in order.
@@ -222,7 +228,7 @@ impl<F: DiskFile> State<F> {
         }
         for family in FAMILIES.into_iter().filter(|family| !lists[*family as usize].is_empty()) {
             let newest = self.ledger.newest(family);
-            self.confirmed_end[family as usize] = newest.map_or(0, |number| self.ledger.end(number));
+            self.confirmed[family as usize] = newest.map_or_else(Extent::default, |number| self.ledger.extent(number));
         }
         self.done.batches += 1;
         self.done.records += entries.len() as u64;

@@ -135,6 +135,10 @@ impl DiskFile for DirectFile {
         Ok(self.file.rename(path).await?)
     }
 
+    async fn cut(&self) -> io::Result<()> {
+        Ok(self.file.truncate(0).await?)
+    }
+
     async fn remove(&self) -> io::Result<()> {
         Ok(self.file.remove().await?)
     }

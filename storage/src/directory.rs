@@ -1,6 +1,7 @@
 //! The directory of a log when it is opened: its lock, its manifest, and which files it has. Opens files and removes
 //! those that mean nothing; never reads a record.
 
+use crate::census::Census;
 use crate::disk::{Disk, ReadBlocks};
 use crate::error::StorageError;
 use crate::events;
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Free segments that are kept for reuse; more are removed.
 pub(crate) const FREE_SEGMENTS: usize = 4;
+
+/// Missing segments that are named; a log that has lost more has lost everything.
+const MISSING_NAMED: usize = 1000;
 
 const LOCK_NAME: &str = "lock";
 
@@ -25,6 +29,12 @@ pub(crate) struct LogDirectory<D: Disk> {
     pub(crate) sources: Vec<Source<D::File>>,
     /// Files for segments to come.
     pub(crate) free: Vec<SegmentFile<D::File>>,
+    /// Files that are kept for their names only: the newest census lists them.
+    pub(crate) retired: Vec<SegmentFile<D::File>>,
+    /// What the newest segment says of the others.
+    pub(crate) census: Census,
+    /// The segments of the census that are not there.
+    pub(crate) missing: Vec<u32>,
     /// Above every number that a file has.
     pub(crate) next_number: u32,
 }
@@ -44,26 +54,38 @@ impl<D: Disk> LogDirectory<D> {
         let next_number = highest
             .checked_add(1)
             .ok_or_else(|| StorageError::SegmentNumbersUsedUp { directory: directory.into() })?;
-        let (mut sources, mut free) = (Vec::new(), Vec::new());
-        for name in names {
+        let (mut sources, mut spare) = (Vec::new(), Vec::new());
+        let mut newest: Option<(u32, Census)> = None;
+        for name in &names {
             let path = directory.join(name.file_name());
             let file = disk.open(&path).await.map_err(|error| StorageError::io("opening", &path, error))?;
             let file = SegmentFile::new(file);
-            match name {
+            match *name {
                 SegmentName::InUse(family, number) => {
-                    let header = read_header(&file, &path).await?;
+                    let (header, census) = read_header(&file, &path).await?;
                     if header.is_some_and(|header| (header.number, header.family) != (number, family)) {
                         return Err(foreign(path, header));
                     }
+                    if newest.as_ref().is_none_or(|(newest, _)| *newest < number) {
+                        newest = Some((number, census));
+                    }
                     sources.push(Source { number, family, file, header });
                 }
-                SegmentName::Free(_) if file.size() == segment_bytes && free.len() < FREE_SEGMENTS => {
-                    free.push(file);
-                }
-                SegmentName::Free(_) => {
-                    file.remove().await?;
-                    file.close().await?;
-                }
+                SegmentName::Free(number) => spare.push((number, file)),
+            }
+        }
+        let census = newest.map(|(_, census)| census).unwrap_or_default();
+        let there = |number| names.iter().any(|name| name.number() == number);
+        let missing = census.missing(MISSING_NAMED, there);
+        let (mut free, mut retired) = (Vec::new(), Vec::new());
+        for (number, file) in spare {
+            if file.size() == segment_bytes && free.len() < FREE_SEGMENTS {
+                free.push(file);
+            } else if census.lists(number) {
+                retired.push(file);
+            } else {
+                file.remove().await?;
+                file.close().await?;
             }
         }
         sources.sort_unstable_by_key(|source| source.number);
@@ -72,7 +94,7 @@ impl<D: Disk> LogDirectory<D> {
         if let Some(source) = sources.iter().find(stranger) {
             return Err(foreign(source.file.path(), source.header));
         }
-        Ok(Self { lock, manifest, sources, free, next_number })
+        Ok(Self { lock, manifest, sources, free, retired, census, missing, next_number })
     }
 }
 
@@ -96,13 +118,13 @@ async fn list(disk: &impl Disk, directory: &Path) -> Result<Vec<SegmentName>, St
 async fn read_header<F: ReadBlocks>(
     file: &SegmentFile<F>,
     path: &Path,
-) -> Result<Option<SegmentHeader>, StorageError> {
+) -> Result<(Option<SegmentHeader>, Census), StorageError> {
     let block = file.read(0, BLOCK as usize).await?;
     match SegmentHeader::parse(&block) {
-        Ok(header) => Ok(Some(header)),
+        Ok(header) => Ok((Some(header), Census::parse(&block).unwrap_or_default())),
         Err(HeaderFault::Damaged) => {
             tracing::warn!(event = events::SEGMENT_HEADER_DAMAGED, path = %path.display(), "a segment header is damaged; its records are read all the same");
-            Ok(None)
+            Ok((None, Census::default()))
         }
         Err(HeaderFault::Version(found)) => {
             Err(StorageError::UnknownFormat { path: path.into(), found, known: SEGMENT_FORMAT })

@@ -54,6 +54,12 @@ pub trait DiskFile: ReadBlocks {
     /// What the system said.
     fn rename(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
+    /// Takes all content away and gives its space back.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn cut(&self) -> impl Future<Output = io::Result<()>>;
+
     /// Removes the file's name; durable after [`Disk::sync_directory`].
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 
 mod append;
 mod batch;
+mod census;
 mod direct_disk;
 mod directory;
 mod disk;
@@ -37,5 +38,5 @@ pub use error::StorageError;
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
 pub use rehome::{Rehomed, Rehoming};
 pub use rehome_folders::log_directory;
-pub use replay::{Damage, Replay, ReplayReport};
+pub use replay::{Damage, LostMessage, Replay, ReplayReport};
 pub use users::{UserCounts, UserDatabase};

@@ -2,14 +2,15 @@
 //! segments in `upkeep`. Lives on one glommio executor. Owns every file of its directory; keeps no index of messages
 //! and never decides that a message is to be deleted.
 
+use crate::census::Census;
 use crate::direct_disk::DirectDisk;
 use crate::directory::LogDirectory;
 use crate::disk::{Disk, ReadBlocks};
 use crate::error::StorageError;
-use crate::ledger::Ledger;
+use crate::ledger::{Extent, Ledger};
 use crate::manifest::Manifest;
 use crate::read_ahead::ReadAhead;
-use crate::record::{Header, PREFIX_BYTES, Prefix, Seed};
+use crate::record::{Header, Prefix, Seed};
 use crate::replay::{Replay, Replayed, replay};
 use crate::segment::{BLOCK, MAX_SEGMENT_BYTES, SegmentFile};
 use bytes::Bytes;
@@ -105,9 +106,12 @@ pub(crate) struct State<F> {
     pub(crate) files: HashMap<u32, SegmentFile<F>>,
     /// Files for segments to come. The last one is for batches that only delete, so that a full disk can be emptied.
     pub(crate) free: Vec<SegmentFile<F>>,
-    /// By family: where appends go, and up to where the newest segment is confirmed.
+    /// By family: where appends go, and how far the newest segment is filled with confirmed records.
     pub(crate) active: [Option<u32>; 2],
-    pub(crate) confirmed_end: [u32; 2],
+    pub(crate) confirmed: [Extent; 2],
+    /// Which segments the newest header lists, and void files whose names it needs.
+    pub(crate) census: Census,
+    pub(crate) retired: Vec<SegmentFile<F>>,
     /// Segments with records of the append that is under way, which no account knows yet.
     pub(crate) in_flight: Vec<u32>,
     /// The segment that is being emptied.
@@ -149,13 +153,15 @@ impl<D: Disk> MailboxLog<D> {
         let shard = (options.shard, options.shards);
         let found = LogDirectory::open(&disk, &options.directory, options.segment_bytes, shard).await?;
         let Replayed { replay, ledger, tails, last_batch } =
-            replay(&found.sources, found.manifest.salt).await?;
+            replay(&found.sources, found.manifest.salt, &found.missing).await?;
         let manifest = adopt(&disk, found.manifest, &options, replay.messages.is_empty()).await?;
         let newest = FAMILIES.map(|family| ledger.newest(family));
         let tail = |number: u32| tails.get(&number).copied();
         let state = State {
             active: newest.map(|number| number.filter(|number| tail(*number).is_some_and(|tail| tail.clean))),
-            confirmed_end: newest.map(|number| number.and_then(tail).map_or(0, |tail| tail.end)),
+            confirmed: newest.map(|number| number.and_then(tail).map(|tail| tail.extent).unwrap_or_default()),
+            census: found.census,
+            retired: found.retired,
             in_flight: Vec::new(),
             emptying: None,
             stuck: HashSet::new(),
@@ -225,7 +231,7 @@ impl<D: Disk> MailboxLog<D> {
     pub async fn close(self) -> Result<(), StorageError> {
         let state = self.state.into_inner();
         let mut result = Ok(());
-        for file in state.files.into_values().chain(state.free) {
+        for file in state.files.into_values().chain(state.free).chain(state.retired) {
             result = file.close().await.and(result);
         }
         result
@@ -254,8 +260,8 @@ impl<D: Disk> MailboxLog<D> {
         let record = data.get(from..from + at.length as usize)?;
         let seed = Seed::new(self.manifest.salt, at.segment);
         let prefix = Prefix::parse(record, seed, at.offset, u64::from(at.length))
-            .filter(|prefix| prefix.kind.is_part() && prefix.body_is_whole(record, seed, at.offset))?;
-        Some(PartRead { data, from, prefix })
+            .filter(|prefix| prefix.kind.is_part() && prefix.payload_is_whole(record, seed, at.offset))?;
+        Some(PartRead { data, from, place: (seed, at.offset), prefix })
     }
 
     /// The error for a live part that is damaged.
@@ -273,6 +279,7 @@ type Data<D> = <<D as Disk>::File as ReadBlocks>::Data;
 pub(crate) struct PartRead<B> {
     data: B,
     from: usize,
+    place: (Seed, u32),
     prefix: Prefix,
 }
 
@@ -283,7 +290,8 @@ impl<B: Deref<Target = [u8]>> PartRead<B> {
 
     /// Its header, unless it is one of another version.
     pub(crate) fn header(&self) -> Option<Header> {
-        Header::parse(self.prefix.kind, &self.record()[PREFIX_BYTES..self.prefix.payload_start()])
+        let (seed, offset) = self.place;
+        self.prefix.header(self.record(), seed, offset)
     }
 
     /// A copy of its payload.

@@ -1,7 +1,9 @@
 //! One segment file: its name, its header block, and its reading and writing on whatever disk. Knows no records.
 
+use crate::census::Census;
 use crate::disk::{DiskFile, ReadBlocks};
 use crate::error::StorageError;
+use crate::ledger::Extent;
 use relay_core::store::{Family, RecordId};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ pub(crate) const BLOCK: u64 = 4096;
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 /// The version of the segment format.
-pub(crate) const SEGMENT_FORMAT: u32 = 1;
+pub(crate) const SEGMENT_FORMAT: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"FurrowSg";
 const HEADER_BYTES: usize = 64;
@@ -74,8 +76,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) highest_id: RecordId,
     /// The segment of the same family that was filled before; 0 if none.
     pub(crate) predecessor: u32,
-    /// Where the confirmed records of the predecessor ended.
-    pub(crate) predecessor_end: u32,
+    /// How far the predecessor was filled with confirmed records.
+    pub(crate) predecessor_extent: Extent,
 }
 
 /// Why a block is not a segment header.
@@ -99,7 +101,8 @@ impl SegmentHeader {
         block[28..36].copy_from_slice(&self.salt.to_le_bytes());
         block[36..44].copy_from_slice(&self.highest_id.0.to_le_bytes());
         block[44..48].copy_from_slice(&self.predecessor.to_le_bytes());
-        block[48..52].copy_from_slice(&self.predecessor_end.to_le_bytes());
+        block[48..52].copy_from_slice(&self.predecessor_extent.end.to_le_bytes());
+        block[52..56].copy_from_slice(&self.predecessor_extent.records.to_le_bytes());
         let crc = crc32c::crc32c(&block[..HEADER_BYTES - 4]);
         block[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
@@ -128,7 +131,7 @@ impl SegmentHeader {
             salt: long(28),
             highest_id: RecordId(long(36)),
             predecessor: word(44),
-            predecessor_end: word(48),
+            predecessor_extent: Extent { end: word(48), records: word(52) },
         })
     }
 }
@@ -167,9 +170,14 @@ impl<F: ReadBlocks> SegmentFile<F> {
 
 impl<F: DiskFile> SegmentFile<F> {
     /// Writes the header block and makes it durable.
-    pub(crate) async fn write_header(&self, header: &SegmentHeader) -> Result<(), StorageError> {
+    pub(crate) async fn write_header(
+        &self,
+        header: &SegmentHeader,
+        census: &Census,
+    ) -> Result<(), StorageError> {
         let mut block = self.buffer(BLOCK as usize);
         header.encode(block.as_mut());
+        census.encode(block.as_mut());
         self.write(block, 0).await?;
         self.sync().await
     }
@@ -192,6 +200,11 @@ impl<F: DiskFile> SegmentFile<F> {
     /// Gives the file another name in the same directory; durable after the directory is synced.
     pub(crate) async fn rename(&self, path: &Path) -> Result<(), StorageError> {
         self.0.rename(path).await.map_err(|error| StorageError::io("renaming", &self.path(), error))
+    }
+
+    /// Gives the file's space back; its name stays.
+    pub(crate) async fn cut(&self) -> Result<(), StorageError> {
+        self.0.cut().await.map_err(|error| StorageError::io("cutting", &self.path(), error))
     }
 
     /// Removes the file from its directory.
@@ -218,7 +231,7 @@ mod tests {
         salt: 0x0123_4567_89ab_cdef,
         highest_id: RecordId(u64::MAX),
         predecessor: 5,
-        predecessor_end: 8192,
+        predecessor_extent: Extent { end: 8192, records: 77 },
     };
 
     #[test]
@@ -257,9 +270,9 @@ mod tests {
     fn a_header_of_another_version_is_told_from_a_damaged_one() {
         let mut block = vec![0; BLOCK as usize];
         HEADER.encode(&mut block);
-        block[8] = 2;
+        block[8] = 3;
         let crc = crc32c::crc32c(&block[..HEADER_BYTES - 4]);
         block[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::parse(&block), Err(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::parse(&block), Err(HeaderFault::Version(3)));
     }
 }

@@ -24,6 +24,7 @@ pub(crate) enum Operation {
     Sync,
     Create,
     Rename,
+    Cut,
     Remove,
     SyncDirectory,
 }
@@ -476,6 +477,19 @@ impl DiskFile for SimulatedFile {
 
     async fn rename(&self, path: &Path) -> io::Result<()> {
         self.disk.rename_file(self.index, &self.path(), path).await
+    }
+
+    /// Nobody reads it any more, so that it does not matter which of its sectors would survive.
+    async fn cut(&self) -> io::Result<()> {
+        self.disk.begin(Operation::Cut, &self.path()).await?;
+        self.disk.inode(self.index, |inode| {
+            inode.current = Rc::default();
+            inode.durable = Rc::default();
+            inode.unsynced.clear();
+            inode.doubtful.clear();
+        });
+        self.disk.changed();
+        Ok(())
     }
 
     async fn remove(&self) -> io::Result<()> {

@@ -2,10 +2,12 @@
 //! Writes no batch by itself but to move what is live.
 
 use crate::append::Turn;
+use crate::census::Census;
 use crate::directory::FREE_SEGMENTS;
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::events;
+use crate::ledger::Extent;
 use crate::log::{MailboxLog, State};
 use crate::record::{Header, Seed};
 use crate::scan::scan_segment;
@@ -78,7 +80,8 @@ impl<D: Disk> MailboxLog<D> {
         }
         let file = self.take_file(with_parts).await?;
         let header = self.next_header(family)?;
-        if let Err(error) = self.enlist(&file, &header).await {
+        let census = Census::of(self.state.borrow().ledger.numbers().chain([header.number]));
+        if let Err(error) = self.enlist(&file, &header, &census).await {
             discard(file).await;
             return Err(error);
         }
@@ -86,7 +89,14 @@ impl<D: Disk> MailboxLog<D> {
         state.ledger.begin(header.number, family, header.highest_id, BLOCK as u32);
         state.files.insert(header.number, file);
         state.active[family as usize] = Some(header.number);
-        state.confirmed_end[family as usize] = BLOCK as u32;
+        state.confirmed[family as usize] = Extent { end: BLOCK as u32, records: 0 };
+        state.census = census;
+        let outdated = std::mem::take(&mut state.retired);
+        drop(state);
+        // Now that no census lists them, their names mean nothing.
+        for file in outdated {
+            discard(file).await;
+        }
         Ok(())
     }
 
@@ -116,7 +126,7 @@ impl<D: Disk> MailboxLog<D> {
             salt: self.manifest.salt,
             highest_id: state.highest_id,
             predecessor: state.ledger.newest(family).unwrap_or(0),
-            predecessor_end: state.confirmed_end[family as usize],
+            predecessor_extent: state.confirmed[family as usize],
         })
     }
 
@@ -131,8 +141,13 @@ impl<D: Disk> MailboxLog<D> {
     }
 
     /// Makes a free file a segment, durably: first what it is, then its name.
-    async fn enlist(&self, file: &SegmentFile<D::File>, header: &SegmentHeader) -> Result<(), StorageError> {
-        file.write_header(header).await?;
+    async fn enlist(
+        &self,
+        file: &SegmentFile<D::File>,
+        header: &SegmentHeader,
+        census: &Census,
+    ) -> Result<(), StorageError> {
+        file.write_header(header, census).await?;
         let name = SegmentName::InUse(header.family, header.number).file_name();
         file.rename(&self.options.directory.join(name)).await?;
         self.sync_directory().await
@@ -165,12 +180,23 @@ impl<D: Disk> MailboxLog<D> {
             // Deletions elsewhere are void only when no replay can find what they deleted.
             self.sync_directory().await?;
             for (number, file) in dead {
-                let keep = self.state.borrow_mut().retire(number, self.options.segment_bytes);
-                if !keep {
-                    discard(file).await;
+                let kept = self.state.borrow_mut().retire(number, self.options.segment_bytes);
+                if !kept {
+                    self.shed(number, file).await;
                 }
             }
         }
+    }
+
+    /// Gives the space of a void file back. Its name stays as long as a census lists it, or it would be taken for missing.
+    async fn shed(&self, number: u32, file: SegmentFile<D::File>) {
+        if !self.state.borrow().census.lists(number) {
+            return discard(file).await;
+        }
+        if let Err(error) = file.cut().await {
+            tracing::warn!(event = events::SEGMENT_KEEPS_SPACE, path = %file.path().display(), %error, "a segment file that nothing needs keeps its space");
+        }
+        self.state.borrow_mut().retired.push(file);
     }
 
     /// Moves what is still needed in a segment to the end of the log, so that nothing needs it any more.
@@ -215,7 +241,8 @@ impl<D: Disk> MailboxLog<D> {
         let needed = self.state.borrow().ledger.deletions(victim) > 0;
         let Some(file) = file.filter(|_| needed) else { return Ok(deletions) };
         let anywhere = |segment| Position { segment, offset: 0, length: 0 };
-        scan_segment(&file, Seed::new(self.manifest.salt, victim), |found| {
+        let nothing = Extent::default();
+        scan_segment(&file, Seed::new(self.manifest.salt, victim), nothing, |found| {
             let ledger = &self.state.borrow().ledger;
             let others = |segment: &u32| *segment != victim && ledger.exists(*segment);
             match found.header {
