@@ -36,13 +36,13 @@ pub use mesh::{ConnectionId, MeshItem};
 pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
 pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
 
-use crate::address::{AccountUrl, DeviceUrl};
+use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::directory::Directory;
 use crate::security::{MessageId, SecurityError};
 use crate::sstp::connection::Ended;
 use crate::sstp::output::OutputQueue;
 use crate::sstp::{CloseReason, Connection, ConnectionConfig, Event, SessionId};
-use crate::store::{LogEntry, Position, Restored};
+use crate::store::{LogEntry, Position, RecordId, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -98,6 +98,13 @@ pub enum Action {
     },
     /// Something for the security log; a bounded number of them a minute, for each address and in all.
     SecurityFailed(SecurityFailure),
+    /// A stored message cannot be read back and has left this mailbox undelivered, for the log.
+    Lost {
+        /// The message.
+        message: RecordId,
+        /// Whose it was.
+        mailbox: Arc<MailboxAddress>,
+    },
     /// A connection has ended, for the log.
     Ended {
         /// The connection.
@@ -382,6 +389,12 @@ impl Relay {
         self.mailroom.take_batch(most, batch);
     }
 
+    /// The same as [`Relay::take_batch`] without any mail, for a disk that is full: mail waits then, senders are held back by
+    /// what they have in flight, and what is delivered goes on making room.
+    pub fn take_deletions(&mut self, batch: &mut Vec<LogEntry>) {
+        self.mailroom.take_deletions(batch);
+    }
+
     /// Whether a batch is worth taking.
     pub fn has_appends(&self) -> bool {
         self.mailroom.has_appends()
@@ -404,6 +417,12 @@ impl Relay {
         self.now = now;
         self.in_mailroom(|room, around| room.append_failed(around, batch));
         self.settle();
+    }
+
+    /// Whether somebody still waits for a read that [`Action::Read`] asked for. If not, [`Relay::read_done`] is called all the
+    /// same, with whatever there is.
+    pub fn wants_read_done(&self, token: ReadToken) -> bool {
+        self.mailroom.wants_read(token)
     }
 
     /// The payload of a part that [`Action::Read`] asked for; `None` if it cannot be read.

@@ -9,6 +9,7 @@ mod deposit;
 #[path = "../simulation/dice.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod dice;
+mod full_disk;
 mod limits;
 mod operator;
 #[path = "../simulation/population.rs"]

@@ -24,7 +24,7 @@ use crate::sstp::StatusId;
 use crate::sstp::profile::flags;
 use crate::store::{Chain, Family, LogEntry, MessageHeader, Position, RecordId, Restored};
 use crate::time::Timestamp;
-use appends::{Appends, Pending};
+use appends::{Appends, PendingPart};
 use bytes::Bytes;
 use delivery::Delivery;
 use hashbrown::{HashMap, HashSet};
@@ -452,7 +452,7 @@ impl Mailroom {
             state: if wanted { PartState::Queued } else { PartState::Dropped },
         });
         if wanted {
-            self.appends.push(Pending::Part { key, id: message.id, index });
+            self.appends.push(PendingPart { key, id: message.id, index });
         }
     }
 
@@ -534,7 +534,7 @@ impl Mailroom {
             Some(PartState::Durable(first)) => {
                 let (id, family) = (message.id, message.family);
                 let entry = LogEntry::DeleteRecipient { id, family, first, recipient: position };
-                self.appends.push(Pending::Deletion(entry));
+                self.appends.delete(entry);
             }
             _ => message.done_early.push(position),
         }
@@ -573,7 +573,7 @@ impl Mailroom {
             })
             .collect();
         let (id, family) = (message.id, message.family);
-        self.appends.push(Pending::Deletion(LogEntry::Delete { id, family, parts }));
+        self.appends.delete(LogEntry::Delete { id, family, parts });
     }
 
     fn tell_completed(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {
