@@ -228,7 +228,8 @@ impl<F: DiskFile> State<F> {
         }
         for family in FAMILIES.into_iter().filter(|family| !lists[*family as usize].is_empty()) {
             let newest = self.ledger.newest(family);
-            self.confirmed[family as usize] = newest.map_or_else(Extent::default, |number| self.ledger.extent(number));
+            self.confirmed[family as usize] =
+                newest.map_or_else(Extent::default, |number| self.ledger.extent(number));
         }
         self.done.batches += 1;
         self.done.records += entries.len() as u64;

@@ -51,8 +51,9 @@ impl Census {
         if stored != crc32c::crc32c(&block[START..CRC_AT]) {
             return None;
         }
-        let mut words =
-            block[START..CRC_AT].chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let mut words = block[START..CRC_AT]
+            .chunks_exact(4)
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         let (count, from) = (words.next()? as usize, words.next()?);
         let mut runs = Vec::new();
         for _ in 0..count.min(MAX_RANGES) {

@@ -68,8 +68,14 @@ struct Life {
 impl Life {
     async fn begin(disk: &SimulatedDisk, segment_bytes: u64, model: Model) -> Life {
         let (log, _) = MailboxLog::open_on(disk.clone(), options(segment_bytes)).await.unwrap();
-        let mut life =
-            Life { disk: disk.clone(), segment_bytes, log: Some(log), model, moments: Vec::new(), emptied: 0 };
+        let mut life = Life {
+            disk: disk.clone(),
+            segment_bytes,
+            log: Some(log),
+            model,
+            moments: Vec::new(),
+            emptied: 0,
+        };
         life.note(&[]);
         life
     }

@@ -2,12 +2,13 @@
 //! those that mean nothing; never reads a record.
 
 use crate::census::Census;
-use crate::disk::{Disk, ReadBlocks};
+use crate::disk::{Disk, ReadBlocks, names_in};
 use crate::error::StorageError;
 use crate::events;
 use crate::manifest::Manifest;
 use crate::replay::Source;
 use crate::segment::{BLOCK, HeaderFault, SEGMENT_FORMAT, SegmentFile, SegmentHeader, SegmentName};
+use hashbrown::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Free segments that are kept for reuse; more are removed.
@@ -16,7 +17,8 @@ pub(crate) const FREE_SEGMENTS: usize = 4;
 /// Missing segments that are named; a log that has lost more has lost everything.
 const MISSING_NAMED: usize = 1000;
 
-const LOCK_NAME: &str = "lock";
+/// The file that is locked.
+pub(crate) const LOCK_NAME: &str = "lock";
 
 /// An opened directory.
 #[derive(Debug)]
@@ -50,33 +52,16 @@ impl<D: Disk> LogDirectory<D> {
     ) -> Result<Self, StorageError> {
         let lock = lock(disk, directory).await?;
         let names = list(disk, directory).await?;
-        let highest = names.iter().map(|name| name.number()).max().unwrap_or(0);
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            let path = directory.join(name.file_name());
+            let file = disk.open(&path).await.map_err(|error| StorageError::io("opening", &path, error))?;
+            files.push((name, SegmentFile::new(file)));
+        }
+        let Listing { sources, spare, census, missing, highest } = Listing::of(files).await?;
         let next_number = highest
             .checked_add(1)
             .ok_or_else(|| StorageError::SegmentNumbersUsedUp { directory: directory.into() })?;
-        let (mut sources, mut spare) = (Vec::new(), Vec::new());
-        let mut newest: Option<(u32, Census)> = None;
-        for name in &names {
-            let path = directory.join(name.file_name());
-            let file = disk.open(&path).await.map_err(|error| StorageError::io("opening", &path, error))?;
-            let file = SegmentFile::new(file);
-            match *name {
-                SegmentName::InUse(family, number) => {
-                    let (header, census) = read_header(&file, &path).await?;
-                    if header.is_some_and(|header| (header.number, header.family) != (number, family)) {
-                        return Err(foreign(path, header));
-                    }
-                    if newest.as_ref().is_none_or(|(newest, _)| *newest < number) {
-                        newest = Some((number, census));
-                    }
-                    sources.push(Source { number, family, file, header });
-                }
-                SegmentName::Free(number) => spare.push((number, file)),
-            }
-        }
-        let census = newest.map(|(_, census)| census).unwrap_or_default();
-        let there = |number| names.iter().any(|name| name.number() == number);
-        let missing = census.missing(MISSING_NAMED, there);
         let (mut free, mut retired) = (Vec::new(), Vec::new());
         for (number, file) in spare {
             if file.size() == segment_bytes && free.len() < FREE_SEGMENTS {
@@ -88,14 +73,77 @@ impl<D: Disk> LogDirectory<D> {
                 file.close().await?;
             }
         }
-        sources.sort_unstable_by_key(|source| source.number);
         let manifest = find_manifest(disk, directory, &sources, (shard, shards)).await?;
-        let stranger = |source: &&Source<D::File>| source.header.is_some_and(|header| header.salt != manifest.salt);
+        let stranger =
+            |source: &&Source<D::File>| source.header.is_some_and(|header| header.salt != manifest.salt);
         if let Some(source) = sources.iter().find(stranger) {
             return Err(foreign(source.file.path(), source.header));
         }
         Ok(Self { lock, manifest, sources, free, retired, census, missing, next_number })
     }
+}
+
+/// What the segment files of a log are.
+#[derive(Debug)]
+pub(crate) struct Listing<F> {
+    /// The segments in use, by ascending number.
+    pub(crate) sources: Vec<Source<F>>,
+    /// Other files, by the number that they had.
+    pub(crate) spare: Vec<(u32, SegmentFile<F>)>,
+    /// What the newest segment says of the others.
+    pub(crate) census: Census,
+    /// The segments of the census that are not there.
+    pub(crate) missing: Vec<u32>,
+    /// The highest number of any file.
+    pub(crate) highest: u32,
+}
+
+impl<F: ReadBlocks> Listing<F> {
+    /// Reads the headers of segment files.
+    async fn of(files: Vec<(SegmentName, SegmentFile<F>)>) -> Result<Self, StorageError> {
+        let numbers: HashSet<u32> = files.iter().map(|(name, _)| name.number()).collect();
+        let (mut sources, mut spare) = (Vec::new(), Vec::new());
+        let mut newest: Option<(u32, Census)> = None;
+        for (name, file) in files {
+            let SegmentName::InUse(family, number) = name else {
+                spare.push((name.number(), file));
+                continue;
+            };
+            let path = file.path();
+            let (header, census) = read_header(&file, &path).await?;
+            if header.is_some_and(|header| (header.number, header.family) != (number, family)) {
+                return Err(foreign(path, header));
+            }
+            if newest.as_ref().is_none_or(|(newest, _)| *newest < number) {
+                newest = Some((number, census));
+            }
+            sources.push(Source { number, family, file, header });
+        }
+        sources.sort_unstable_by_key(|source| source.number);
+        let census = newest.map(|(_, census)| census).unwrap_or_default();
+        let missing = census.missing(MISSING_NAMED, |number| numbers.contains(&number));
+        Ok(Self { sources, spare, census, missing, highest: numbers.into_iter().max().unwrap_or(0) })
+    }
+
+    /// The newest header that can be read.
+    pub(crate) fn newest_header(&self) -> Option<SegmentHeader> {
+        self.sources.iter().rev().find_map(|source| source.header)
+    }
+}
+
+/// The segment files of a folder that is only read.
+pub(crate) async fn list_to_read<F: ReadBlocks>(
+    directory: &Path,
+    open: impl Fn(&Path) -> std::io::Result<F>,
+) -> Result<Listing<F>, StorageError> {
+    let names = names_in(directory).map_err(|error| StorageError::io("listing", directory, error))?;
+    let mut files = Vec::new();
+    for name in names.iter().filter_map(|name| SegmentName::parse(name)) {
+        let path = directory.join(name.file_name());
+        let file = open(&path).map_err(|error| StorageError::io("opening", &path, error))?;
+        files.push((name, SegmentFile::new(file)));
+    }
+    Listing::of(files).await
 }
 
 fn foreign(path: PathBuf, header: Option<SegmentHeader>) -> StorageError {
@@ -139,7 +187,7 @@ async fn find_manifest<D: Disk>(
     sources: &[Source<D::File>],
     (shard, shards): (u32, u32),
 ) -> Result<Manifest, StorageError> {
-    if let Some(manifest) = Manifest::read(disk, directory).await? {
+    if let Some(manifest) = Manifest::read_on(disk, directory).await? {
         return Ok(manifest);
     }
     let manifest = match sources.iter().rev().find_map(|source| source.header) {

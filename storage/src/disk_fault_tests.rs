@@ -38,7 +38,6 @@ fn on_a_full_disk_messages_are_refused_but_deletions_still_go_through_and_make_r
     });
 }
 
-
 #[test]
 fn after_a_failed_sync_the_batch_can_be_tried_again_and_its_deletion_covers_both_copies() {
     let disk = SimulatedDisk::new();
@@ -64,7 +63,6 @@ fn after_a_failed_sync_the_batch_can_be_tried_again_and_its_deletion_covers_both
         assert_eq!(replay.report.damaged, []);
     });
 }
-
 
 #[test]
 fn while_the_disk_stalls_a_batch_waits_and_reads_go_on() {
@@ -114,4 +112,87 @@ fn upkeep_that_the_disk_refuses_loses_nothing_and_is_made_up_for() {
             assert!(disk.paths().len() < 20, "{operation:?} refused: {:?}", disk.paths());
         });
     }
+}
+
+/// A log of many messages of both families, some deleted, in several segments, and which of them live.
+async fn filled(disk: &SimulatedDisk) -> Vec<u64> {
+    let (log, _) = open(disk, 32 * KIB).await;
+    let mut stored = Vec::new();
+    for id in 2..120 {
+        stored.push((
+            id,
+            log.append(&[message(id, &payload(id, 100 + id as usize % 7 * 300))]).await.unwrap()[0],
+        ));
+    }
+    let gone: Vec<_> =
+        stored.extract_if(.., |(id, _)| *id % 5 == 0).map(|(id, at)| delete(id, &[at])).collect();
+    log.append(&gone).await.unwrap();
+    // So that the newest segments hold nothing but this, and all before is known to be confirmed.
+    log.append(&[message(1000, &payload(1, 26_000)), message(1001, &payload(1, 26_000))]).await.unwrap();
+    stored.iter().map(|(id, _)| *id).chain([1000, 1001]).collect()
+}
+
+#[test]
+fn every_flipped_bit_is_noticed_and_its_loss_told_exactly() {
+    let disk = SimulatedDisk::new();
+    block_on(async {
+        let alive = filled(&disk).await;
+        let world = disk.world();
+        let paths: Vec<_> = disk.paths().into_iter().filter(|path| path.extension().is_some()).collect();
+        let (mut named, mut counted) = (0, 0);
+        for round in 0..600_u64 {
+            let disk = SimulatedDisk::holding(world.clone());
+            let mixed = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let path = &paths[mixed as usize % paths.len()];
+            let length = disk.content(path).unwrap().len();
+            disk.flip(path, (mixed >> 20) as usize % length, 1 << (mixed % 8));
+            let (log, replay) = open(&disk, 32 * KIB).await;
+            let report = &replay.report;
+            let found = ids(&replay);
+            let lost: Vec<u64> = alive.iter().copied().filter(|id| !found.contains(id)).collect();
+            let known: Vec<u64> = report.lost.iter().map(|message| message.id.0).collect();
+            assert!(known.iter().all(|id| lost.contains(id)), "round {round}: {report:?} but lost {lost:?}");
+            let torn = u64::from(report.torn_tail_bytes > 0);
+            assert!(
+                lost.len() as u64 <= report.damaged_records() + torn,
+                "round {round}: {report:?} {lost:?}"
+            );
+            assert!(report.damaged_records() <= 1, "round {round}: one bit spoils one record: {report:?}");
+            // What is found is right, and a deleted message comes back only if its deletion is what was spoilt.
+            let back = found.iter().filter(|id| !alive.contains(id)).count() as u64;
+            assert!(back <= report.damaged_records(), "round {round}: {report:?} {found:?}");
+            for message in &replay.messages {
+                log.read(message.parts[0].0).await.unwrap();
+            }
+            named += known.len();
+            counted += report.damaged_records();
+        }
+        println!("{counted} records were spoilt, {named} of them known with their mailboxes");
+        assert!(named > 50 && counted > named as u64, "{named} of {counted}");
+    });
+}
+
+#[test]
+fn every_lost_segment_is_named() {
+    let disk = SimulatedDisk::new();
+    block_on(async {
+        let alive = filled(&disk).await;
+        let world = disk.world();
+        let segments: Vec<_> =
+            disk.paths().into_iter().filter(|path| !path.to_str().unwrap().contains("free")).collect();
+        let segments: Vec<_> = segments.into_iter().filter(|path| path.extension().is_some()).collect();
+        // The newest of all is not in any census.
+        let number = |path: &PathBuf| {
+            path.file_stem().unwrap().to_str().unwrap().rsplit('-').next().unwrap().parse::<u32>()
+        };
+        let newest = segments.iter().map(|path| number(path).unwrap()).max().unwrap();
+        for path in segments.iter().filter(|path| number(path).unwrap() != newest) {
+            let disk = SimulatedDisk::holding(world.clone());
+            disk.lose(path);
+            let (_, replay) = open(&disk, 32 * KIB).await;
+            assert_eq!(replay.report.missing, [number(path).unwrap()]);
+            assert!(ids(&replay).len() < alive.len() + 30);
+        }
+        assert!(segments.len() > 4);
+    });
 }

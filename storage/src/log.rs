@@ -153,7 +153,7 @@ impl<D: Disk> MailboxLog<D> {
         let shard = (options.shard, options.shards);
         let found = LogDirectory::open(&disk, &options.directory, options.segment_bytes, shard).await?;
         let Replayed { replay, ledger, tails, last_batch } =
-            replay(&found.sources, found.manifest.salt, &found.missing).await?;
+            replay(&found.sources, found.manifest.salt, &found.missing, |_| {}).await?;
         let manifest = adopt(&disk, found.manifest, &options, replay.messages.is_empty()).await?;
         let newest = FAMILIES.map(|family| ledger.newest(family));
         let tail = |number: u32| tails.get(&number).copied();

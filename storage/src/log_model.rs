@@ -237,9 +237,10 @@ impl Moment {
     }
 
     fn may_be_complete(&self, id: u64, known: &Known) -> bool {
-        let coming = self.in_flight.iter().filter(|entry| {
-            matches!(entry, LogEntry::Part { id: of, .. } if of.0 == id)
-        });
+        let coming = self
+            .in_flight
+            .iter()
+            .filter(|entry| matches!(entry, LogEntry::Part { id: of, .. } if of.0 == id));
         (known.positions.len() + coming.count()) as u32 == known.parts
     }
 }

@@ -1,7 +1,7 @@
 //! The manifest of a log: which shard wrote it, with how many shards, and the salt of its checksums. Small, text,
 //! and rebuilt from segment headers if it is lost. Never holds anything that changes with a message.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, read_beginning};
 use crate::error::StorageError;
 use crate::segment::SegmentHeader;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +14,7 @@ pub(crate) const FILE_NAME: &str = "manifest";
 const TEMPORARY_NAME: &str = "manifest.new";
 const TITLE: &str = "furrow mailbox log";
 /// Far more than a manifest has.
-pub(crate) const MAX_BYTES: u64 = 4096;
+const MAX_BYTES: u64 = 4096;
 
 /// The identity of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +38,21 @@ impl Manifest {
         Self { shard: header.shard, shards: header.shards, salt: header.salt }
     }
 
-    /// Reads the manifest of a log; `None` if there is none.
-    pub(crate) async fn read(disk: &impl Disk, directory: &Path) -> Result<Option<Self>, StorageError> {
+    /// Reads the manifest of a log on any disk; `None` if there is none.
+    pub(crate) async fn read_on(disk: &impl Disk, directory: &Path) -> Result<Option<Self>, StorageError> {
         let path = directory.join(FILE_NAME);
         let content = disk.read_small(&path, MAX_BYTES + 1).await;
         Self::decode(content.map_err(|error| StorageError::io("reading", &path, error))?, path)
     }
 
-    /// Reads what a manifest file holds.
-    pub(crate) fn decode(content: Option<Vec<u8>>, path: PathBuf) -> Result<Option<Self>, StorageError> {
+    /// Reads the manifest of a log; `None` if there is none. Blocks.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, StorageError> {
+        let path = directory.join(FILE_NAME);
+        let content = read_beginning(&path, MAX_BYTES + 1);
+        Self::decode(content.map_err(|error| StorageError::io("reading", &path, error))?, path)
+    }
+
+    fn decode(content: Option<Vec<u8>>, path: PathBuf) -> Result<Option<Self>, StorageError> {
         let Some(content) = content else { return Ok(None) };
         if content.len() as u64 > MAX_BYTES {
             return Err(StorageError::ManifestDamaged { path, reason: "it is too long" });
@@ -114,10 +120,10 @@ mod tests {
         let (disk, directory) = (SimulatedDisk::new(), Path::new("/log"));
         block_on(async {
             disk.create_directory(directory).await.unwrap();
-            assert_eq!(Manifest::read(&disk, directory).await.unwrap(), None);
+            assert_eq!(Manifest::read_on(&disk, directory).await.unwrap(), None);
             let manifest = Manifest::new(1, 4);
             manifest.write(&disk, directory).await.unwrap();
-            assert_eq!(Manifest::read(&disk, directory).await.unwrap(), Some(manifest));
+            assert_eq!(Manifest::read_on(&disk, directory).await.unwrap(), Some(manifest));
         });
     }
 

@@ -122,10 +122,12 @@ pub(crate) struct Tail {
 }
 
 /// Reads all segments, which come in ascending order of their numbers. `missing` are those that should be there too.
+/// `progress` gets the bytes of each one that is done.
 pub(crate) async fn replay<F: ReadBlocks>(
     sources: &[Source<F>],
     salt: u64,
     missing: &[u32],
+    mut progress: impl FnMut(u64),
 ) -> Result<Replayed, StorageError> {
     let mut collector = Collector::default();
     let mut ledger = Ledger::default();
@@ -156,6 +158,7 @@ pub(crate) async fn replay<F: ReadBlocks>(
         report.bytes += scan.bytes;
         let headers = judge_gaps(source, &mut scan, certified, &mut report);
         headers.into_iter().for_each(|header| collector.spoilt(header, source.family));
+        progress(source.file.size());
     }
     let messages = collector.finish(&mut ledger, &mut report);
     Ok(Replayed {
@@ -247,7 +250,9 @@ impl Collector {
         let position = Position { segment, offset: found.offset, length: found.length };
         let part = |last| PartFound { position, last, payload_bytes: found.payload_bytes };
         match found.header {
-            Header::FirstPart { last, head, .. } => self.add_part(id, family, (0, part(last)), Some(head), ledger),
+            Header::FirstPart { last, head, .. } => {
+                self.add_part(id, family, (0, part(last)), Some(head), ledger)
+            }
             Header::LaterPart { index, last, .. } => {
                 self.add_part(id, family, (index, part(last)), None, ledger);
             }
@@ -359,10 +364,16 @@ impl Assembly {
         }
         let waiting = self.head.map(|head| {
             let all = head.recipients.iter().zip(0..);
-            all.filter(|(_, place)| !gone.contains(place)).map(|(address, _)| address.clone()).collect::<Vec<_>>()
+            all.filter(|(_, place)| !gone.contains(place))
+                .map(|(address, _)| address.clone())
+                .collect::<Vec<_>>()
         });
         if waiting.as_ref().is_none_or(|waiting| !waiting.is_empty()) {
-            report.lost.push(LostMessage { id, family: self.family, recipients: waiting.unwrap_or_default() });
+            report.lost.push(LostMessage {
+                id,
+                family: self.family,
+                recipients: waiting.unwrap_or_default(),
+            });
         }
     }
 

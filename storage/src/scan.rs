@@ -208,7 +208,8 @@ impl<F: ReadBlocks> Window<'_, F> {
     ) -> Result<(), StorageError> {
         let (mut offset, mut ordinal) = (gap.start, gap.ordinals.0);
         let mut rest: Option<Gap> = None;
-        let part = |start, ordinal| Gap { start, ordinals: (ordinal, ordinal), batch: gap.batch, ..Gap::default() };
+        let part =
+            |start, ordinal| Gap { start, ordinals: (ordinal, ordinal), batch: gap.batch, ..Gap::default() };
         while offset < gap.end {
             match self.record_at(offset, gap.end - offset).await? {
                 Some((prefix, Some(header), true)) => {

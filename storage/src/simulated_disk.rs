@@ -159,10 +159,7 @@ impl SimulatedDisk {
     }
 
     /// From now on asks `fault` of every operation whether it fails.
-    pub(crate) fn set_fault(
-        &self,
-        fault: impl FnMut(Operation, &Path) -> Option<io::ErrorKind> + 'static,
-    ) {
+    pub(crate) fn set_fault(&self, fault: impl FnMut(Operation, &Path) -> Option<io::ErrorKind> + 'static) {
         self.state.borrow_mut().fault = Some(Box::new(fault));
     }
 
