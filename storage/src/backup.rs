@@ -61,7 +61,8 @@ pub fn copy_log(
             _ => continue,
         }
         let names: BTreeSet<String> = listed.iter().map(|segment| segment.file_name()).collect();
-        let bytes = finish(to, families, &names, &numbers).map_err(|error| StorageError::io("finishing", to, error))?;
+        let bytes = finish(to, families, &names, &numbers)
+            .map_err(|error| StorageError::io("finishing", to, error))?;
         copy_small(&from.join(manifest::FILE_NAME), &to.join(manifest::FILE_NAME)).map_err(fault)?;
         File::open(to)
             .and_then(|folder| folder.sync_all())
@@ -137,7 +138,11 @@ fn copy_small(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The numbers of all segment files, in use or not.
 fn numbers(folder: &Path) -> io::Result<BTreeSet<u32>> {
-    Ok(names_in(folder)?.iter().filter_map(|name| SegmentName::parse(name)).map(SegmentName::number).collect())
+    Ok(names_in(folder)?
+        .iter()
+        .filter_map(|name| SegmentName::parse(name))
+        .map(SegmentName::number)
+        .collect())
 }
 
 /// Removes copies of segments of these families that are void by now, and leaves an empty file for each segment that is not

@@ -25,7 +25,7 @@ impl Survival {
     fn every(at_stake: usize) -> Vec<Survival> {
         let first = (0..=at_stake).map(Survival::First);
         let last = (1..at_stake).map(Survival::Last);
-        let random = (0..if at_stake > 2 { 6 } else { 0 }).map(Survival::Random);
+        let random = (0..if at_stake > 2 { 3 } else { 0 }).map(Survival::Random);
         first.chain(last).chain(random).collect()
     }
 

@@ -4,7 +4,8 @@ use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
 use relay_core::directory::{AccountRecord, DeviceRecord, Directory, IdentityRecord, Profile};
 use relay_core::security::{
     ClientCredentials, Layer, RegisterContext, RelayKeys, RelayPublicKeys, answer_attach, answer_connect,
-    answer_register, busy_response, hello, hello_without_key, read_answer_without_key, read_register_response,
+    answer_register, busy_response, hello, hello_without_key, read_answer_without_key,
+    read_register_response, register_device_account,
 };
 use relay_core::time::Entropy;
 use std::sync::OnceLock;
@@ -51,6 +52,11 @@ fn credentials() -> &'static ClientCredentials {
     CREDENTIALS.get_or_init(|| ClientCredentials::generate(Profile::Modern, &mut Fixed(2)))
 }
 
+fn urls() -> (DeviceUrl, AccountUrl) {
+    let device = DeviceUrl::new("dpp://device").expect("a URL");
+    (device, AccountUrl::new("grooveAccount://a@").expect("a URL"))
+}
+
 /// Hellos of both layers and profiles, and key files.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![keys().encode().to_vec(), keys().public().encode(), credentials().encode().to_vec()];
@@ -58,14 +64,18 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seeds.extend(PROFILES.map(|profile| hello_without_key(layer, profile).to_vec()));
         seeds.push(hello(layer, "dpp://device", credentials(), &mut Fixed(3)).token.to_vec());
     }
+    let (device, account) = urls();
+    let own = credentials();
+    let register =
+        register_device_account(&device, own, &account, own, keys().public(), b"token", &mut Fixed(5));
+    seeds.push(register.expect("keys of one profile").to_vec());
     seeds.extend((0..16u8).map(|id| [&[id, 2, 0][..], &[0; 80]].concat()));
     seeds
 }
 
 /// Every reader takes it.
 pub(crate) fn run(data: &[u8]) {
-    let device = DeviceUrl::new("dpp://device").expect("a URL");
-    let account = AccountUrl::new("grooveAccount://a@").expect("a URL");
+    let (device, account) = urls();
     let registered = Some(credentials().as_registered());
     let device_record =
         DeviceRecord { credentials: registered.clone(), accounts: vec![account.clone()], locked_out: false };

@@ -41,7 +41,8 @@ fn part(id: u64, (index, last): (u32, bool), bytes: usize) -> LogEntry {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_manifest(folder.path());
-    let options = LogOptions { directory: folder.path().into(), segment_bytes: 32 * 1024, shard: 0, shards: 1 };
+    let options =
+        LogOptions { directory: folder.path().into(), segment_bytes: 32 * 1024, shard: 0, shards: 1 };
     block_on(async {
         let (log, _) = MailboxLog::open_on(PlainDisk, options).await.expect("an empty folder is a log");
         let first = [part(1, (0, true), 100), part(2, (0, false), 3000), part(3, (0, true), 0)];
@@ -95,7 +96,8 @@ fn make_right(data: &mut [u8]) {
     let salted = crc32c::crc32c_append(crc32c::crc32c(&SALT.to_le_bytes()), &NUMBER.to_le_bytes());
     let mut at = BLOCK;
     while at + 32 <= data.len() {
-        let word = |at: usize| u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]) as usize;
+        let word =
+            |at: usize| u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]) as usize;
         let (length, header) = (word(at + 8), word(at + 12));
         if length < 32 || header > length - 32 || length > data.len() - at {
             at = (at + 1).next_multiple_of(BLOCK);

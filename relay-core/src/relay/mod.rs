@@ -46,7 +46,7 @@ use crate::store::{LogEntry, Position, RecordId, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use mailroom::{Mailroom, Surroundings};
+use mailroom::{Mailroom, Surroundings, SweepRules};
 use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
@@ -62,8 +62,8 @@ use wheel::TimerWheel;
 
 /// How often expired mail is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Mailboxes looked at in one sweep: a million in a quarter of an hour, at no visible cost.
-const SWEEP_MAILBOXES: usize = 1024;
+/// How soon again if more of it was found than is dropped at once.
+const SWEEP_AGAIN: Duration = Duration::from_millis(20);
 
 /// Names a read of the log that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,6 +170,8 @@ pub struct RelayStats {
     pub stored_parts: u64,
     /// Parts that were delivered before the log took them, and so never written.
     pub cancelled: u64,
+    /// Messages dropped because the device that they are for does not come any more.
+    pub purged: u64,
     /// Messages dropped for a recipient because their lifetime was over.
     pub expired: u64,
     /// Messages that could not be read back from the log.
@@ -466,8 +468,10 @@ impl Relay {
         }
         self.presence_timeout();
         if now >= self.sweep_at {
-            self.sweep_at = now + SWEEP_EVERY;
-            self.in_mailroom(|room, around| room.sweep(around, SWEEP_MAILBOXES));
+            let RelayConfig { lifetime, abandoned_after, .. } = *self.config;
+            let rules = SweepRules { lifetime, abandoned_after };
+            let more = self.in_mailroom(|room, around| room.sweep(around, rules));
+            self.sweep_at = now + if more { SWEEP_AGAIN } else { SWEEP_EVERY };
         }
         self.settle();
     }
@@ -557,14 +561,14 @@ impl Relay {
 
 /// How the rooms reach each other.
 impl Relay {
-    fn in_mailroom(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>)) {
+    fn in_mailroom<T>(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>) -> T) -> T {
         let mut around = Surroundings {
             now: self.now,
             mesh: &mut self.mesh,
             actions: &mut self.actions,
             stats: &mut self.stats,
         };
-        work(&mut self.mailroom, &mut around);
+        work(&mut self.mailroom, &mut around)
     }
 
     fn peer(&self, id: ConnectionId) -> &Peer {

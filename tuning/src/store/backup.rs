@@ -40,8 +40,15 @@ pub(super) fn backup(
         return Err(StoreFailure::Exists(to.into()));
     }
     std::fs::create_dir_all(to).map_err(StoreFailure::file(to))?;
-    let mut backup =
-        Backup { furrow_backup: 1, shards: logs.len(), accounts: 0, devices: 0, segments: 0, bytes: 0, repeated: 0 };
+    let mut backup = Backup {
+        furrow_backup: 1,
+        shards: logs.len(),
+        accounts: 0,
+        devices: 0,
+        segments: 0,
+        bytes: 0,
+        repeated: 0,
+    };
     if data.join(USERS).is_dir() {
         let users = copy_users(&data.join(USERS), &to.join(USERS))?;
         (backup.accounts, backup.devices) = (users.accounts, users.devices);

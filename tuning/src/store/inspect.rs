@@ -111,7 +111,11 @@ impl<'a> Line<'a> {
         let what = match (self.part, self.recipient) {
             (Some(part), _) => {
                 let last = if self.last == Some(true) { ", the last" } else { "" };
-                let whom = if self.recipients.is_empty() { String::new() } else { format!(" for {}", self.recipients.join(", ")) };
+                let whom = if self.recipients.is_empty() {
+                    String::new()
+                } else {
+                    format!(" for {}", self.recipients.join(", "))
+                };
                 format!("part {part}{last}, {} bytes{whom}", self.payload_bytes)
             }
             (None, Some(recipient)) => format!("recipient {recipient} is done"),

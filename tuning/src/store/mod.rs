@@ -109,10 +109,7 @@ pub(crate) struct Answer {
 }
 
 /// Does it. `out` gets what is too much to be kept until the end.
-pub(crate) fn run(
-    command: StoreCommand,
-    out: &mut impl std::io::Write,
-) -> Result<Answer, StoreFailure> {
+pub(crate) fn run(command: StoreCommand, out: &mut impl std::io::Write) -> Result<Answer, StoreFailure> {
     match command {
         StoreCommand::Verify { data, json } => inspect::verify(&data, json),
         StoreCommand::Dump { data, json } => inspect::dump(&data, json, out),

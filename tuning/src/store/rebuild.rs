@@ -35,7 +35,7 @@ fn rebuild_log(folder: &Path, as_json: bool) -> Result<(LogReport, PathBuf), Sto
     let done = transfer(&old, options, &[Family::Identity, Family::Device], |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     // At no moment is there no log: a relay would begin an empty one.
-    renameat_with(CWD, &new, CWD, folder, RenameFlags::EXCHANGE)
+    renameat_with(CWD, new.as_path(), CWD, folder, RenameFlags::EXCHANGE)
         .map_err(|error| StoreFailure::file(folder)(error.into()))?;
     let kept = (0u32..).map(|count| beside(&format!("before-rebuild-{count}"))).find(|path| !path.exists());
     let kept = kept.expect("some number is free");

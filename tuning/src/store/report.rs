@@ -92,7 +92,10 @@ impl LogReport {
         }
         if self.torn_tail_bytes > 0 {
             let bytes = self.torn_tail_bytes;
-            let _ = writeln!(text, "  {bytes} bytes of an append that was never confirmed: nothing is lost by them");
+            let _ = writeln!(
+                text,
+                "  {bytes} bytes of an append that was never confirmed: nothing is lost by them"
+            );
         }
         for number in &self.missing_segments {
             let _ = writeln!(text, "  segment {number} is gone, and all that was in it");
@@ -112,7 +115,8 @@ impl LogReport {
         if others > 0 {
             let _ = writeln!(text, "  and {others} more messages; --json lists all");
         }
-        let verdict = if self.whole { "whole" } else { "DAMAGED: `relayctl store rebuild` keeps what can be read" };
+        let verdict =
+            if self.whole { "whole" } else { "DAMAGED: `relayctl store rebuild` keeps what can be read" };
         let _ = writeln!(text, "  {verdict}");
         text
     }

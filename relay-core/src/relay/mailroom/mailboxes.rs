@@ -6,7 +6,6 @@ use crate::address::MailboxAddress;
 use crate::relay::home::ShardId;
 use crate::relay::mesh::{ConnectionId, Epoch, MailboxId, MeshItem, OutletId, Target};
 use crate::relay::{Action, ReadToken};
-use crate::time::Timestamp;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -75,6 +74,7 @@ impl Mailroom {
         target: Target,
         connection: ConnectionId,
     ) {
+        self.end_purge(&target);
         let state = self.targets.entry(target).or_default();
         if !state.collectors.contains(&(from, connection)) {
             state.collectors.push((from, connection));
@@ -223,7 +223,7 @@ impl Mailroom {
     }
 
     /// A message leaves a mailbox undelivered: its time is over, or it cannot be read.
-    fn drop_undeliverable(
+    pub(super) fn drop_undeliverable(
         &mut self,
         around: &mut Surroundings<'_>,
         id: MailboxId,
@@ -309,25 +309,5 @@ impl Mailroom {
         mailbox.delivery.open(shard, connection, epoch);
         let address = mailbox.address.clone();
         around.mesh.send(shard, MeshItem::OpenOutlet { connection, mailbox: id, epoch, address });
-    }
-
-    /// Drops expired mail of up to `most` mailboxes that nobody collects from; called now and then, it gets round to
-    /// all.
-    pub(in crate::relay) fn sweep(&mut self, around: &mut Surroundings<'_>, most: usize) {
-        let end = (self.sweep_from + most).min(self.mailboxes.capacity());
-        for index in self.sweep_from..end {
-            while let Some(undeliverable) = self.take_undeliverable(around.now, index) {
-                self.drop_undeliverable(around, MailboxId(index as u32), undeliverable);
-            }
-            self.drop_if_unused(MailboxId(index as u32));
-        }
-        self.sweep_from = if end == self.mailboxes.capacity() { 0 } else { end };
-    }
-
-    /// Takes the oldest message of a mailbox that nobody collects from, if its lifetime is over or it cannot be read.
-    fn take_undeliverable(&mut self, now: Timestamp, index: usize) -> Option<(MessageKey, u32)> {
-        let mailbox = self.mailboxes.get_mut(index).filter(|mailbox| mailbox.delivery.is_idle())?;
-        let &(key, _) = mailbox.queue.front()?;
-        if self.messages[key as usize].is_deliverable(now) { None } else { mailbox.queue.pop_front() }
     }
 }

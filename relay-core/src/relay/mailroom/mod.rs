@@ -13,6 +13,7 @@ mod delivery;
 mod disk;
 mod listing;
 mod mailboxes;
+mod sweep;
 
 use super::home::ShardId;
 use super::mesh::{
@@ -32,6 +33,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use sweep::Sweep;
+pub(super) use sweep::SweepRules;
 
 /// Everything beside the mailroom that its work touches.
 pub(super) struct Surroundings<'a> {
@@ -207,7 +210,7 @@ pub(super) struct Mailroom {
     reads: Slab<(MailboxId, Epoch, u64)>,
     next_record: u64,
     next_epoch: u32,
-    sweep_from: usize,
+    sweep: Sweep,
 }
 
 impl Mailroom {
@@ -225,7 +228,7 @@ impl Mailroom {
             reads: Slab::new(),
             next_record,
             next_epoch: 0,
-            sweep_from: 0,
+            sweep: Sweep::default(),
         }
     }
 
