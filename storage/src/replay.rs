@@ -358,7 +358,8 @@ impl Assembly {
     fn explain(self, id: RecordId, gone: &HashSet<u32>, report: &mut ReplayReport) {
         let something_is_lost = !report.damaged.is_empty() || !report.missing.is_empty();
         let hole = self.head.is_none() || !self.has_no_hole();
-        if !self.spoilt && !(hole && something_is_lost) {
+        let lost = self.spoilt || hole && something_is_lost;
+        if !lost {
             report.unfinished += 1;
             return;
         }

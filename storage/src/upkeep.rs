@@ -85,14 +85,7 @@ impl<D: Disk> MailboxLog<D> {
             discard(file).await;
             return Err(error);
         }
-        let mut state = self.state.borrow_mut();
-        state.ledger.begin(header.number, family, header.highest_id, BLOCK as u32);
-        state.files.insert(header.number, file);
-        state.active[family as usize] = Some(header.number);
-        state.confirmed[family as usize] = Extent { end: BLOCK as u32, records: 0 };
-        state.census = census;
-        let outdated = std::mem::take(&mut state.retired);
-        drop(state);
+        let outdated = self.state.borrow_mut().begin_segment(&header, file, census);
         // Now that no census lists them, their names mean nothing.
         for file in outdated {
             discard(file).await;
@@ -318,6 +311,22 @@ impl<D: Disk> MailboxLog<D> {
 }
 
 impl<F: DiskFile> State<F> {
+    /// A segment is begun, durably, and appended to from now on. Answers the files whose names the old census needed.
+    fn begin_segment(
+        &mut self,
+        header: &SegmentHeader,
+        file: SegmentFile<F>,
+        census: Census,
+    ) -> Vec<SegmentFile<F>> {
+        let family = header.family;
+        self.ledger.begin(header.number, family, header.highest_id, BLOCK as u32);
+        self.files.insert(header.number, file);
+        self.active[family as usize] = Some(header.number);
+        self.confirmed[family as usize] = Extent { end: BLOCK as u32, records: 0 };
+        self.census = census;
+        std::mem::take(&mut self.retired)
+    }
+
     fn is_kept(&self, number: u32) -> bool {
         let in_use = self.active.contains(&Some(number)) || self.in_flight.contains(&number);
         in_use || self.emptying == Some(number)
