@@ -93,7 +93,7 @@ pub(crate) fn run(data: &[u8]) {
     };
     drop(answer_register(data, &context));
     drop(busy_response(data));
-    drop(read_register_response(data));
+    let _status = read_register_response(data);
     for (layer, profile) in LAYERS.into_iter().flat_map(|layer| PROFILES.map(|profile| (layer, profile))) {
         drop(read_answer_without_key(layer, profile, data));
     }
