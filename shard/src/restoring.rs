@@ -29,7 +29,12 @@ pub(crate) fn report(shard: ShardId, replay: &Replay, elapsed: Duration) {
         return;
     }
     for segment in &report.missing {
-        tracing::error!(event = events::SEGMENT_MISSING, shard, segment, "a segment file is gone, and all mail in it: restore it from a backup");
+        tracing::error!(
+            event = events::SEGMENT_MISSING,
+            shard,
+            segment,
+            "a segment file is gone, and all mail in it: restore it from a backup"
+        );
     }
     for damage in report.damaged.iter().take(TOLD) {
         tracing::error!(

@@ -51,7 +51,7 @@ impl Appends {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.parts.len() + self.deletions.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
