@@ -68,16 +68,29 @@ events! {
         "The event `suppressed_event` came so often that `count` lines were left out. Look at the lines that were not.";
 
     LOG_DAMAGED = 3001, Error, "the log is damaged",
-        "Records could not be read when the shard started; everything else was restored. Look at the disk (SMART, kernel log); \
-         keep a copy of the data folder before you repair anything.";
+        "Records could not be read when the shard started; everything else was restored. No more messages are lost than \
+         `damaged_records` and what `missing_segments` held. Look at the disk (SMART, kernel log); keep a copy of the data folder \
+         before you repair anything with `relayctl store rebuild`.";
     APPEND_FAILED = 3002, Error, "mail could not be stored; trying again",
         "Nothing in it was acknowledged, so nothing is lost. `error` says why: most often the disk is full or broken.";
     READ_FAILED = 3003, Error, "stored mail could not be read",
-        "The message stays on disk and is skipped until the next start. Look at the disk.";
+        "The message leaves its mailboxes: see 3010. Look at the disk.";
     MAINTENANCE_FAILED = 3004, Warn, "the log could not be maintained",
         "Space is not given back for now; it is tried again. If it goes on, look at the disk's room and health.";
     REGISTRATION_NOT_STORED = 3005, Error, "a registration could not be stored",
         "The user was told InternalError and will try again. Look at the disk.";
+    SEGMENT_MISSING = 3006, Error, "a segment file is gone, and all mail in it: restore it from a backup",
+        "Somebody or something removed a file of the data folder: find out what.";
+    STRETCH_DAMAGED = 3007, Error, "a stretch of the log cannot be read",
+        "`records` records were there. Those that can be told follow as 3008.";
+    MESSAGE_LOST = 3008, Error, "a stored message is lost",
+        "Its `mailboxes` will not get it, and its sender believes that they will. Tell them, or restore a backup.";
+    DISK_FULL = 3009, Error, "the disk is full: mail waits with its senders, delivery goes on",
+        "Make room. Mail is tried again every second; what is collected makes room too.";
+    MESSAGE_UNREADABLE = 3010, Error, "a stored message is lost: it cannot be read back",
+        "As 3008; the damage came after the start.";
+    READ_AGAIN = 3011, Error, "stored mail is read again",
+        "The disk refused the read; it is tried every second. Look at the disk.";
     SEGMENT_LEFT_BEHIND = storage::events::SEGMENT_LEFT_BEHIND, Warn, "an unfinished segment file stays behind",
         "Remove the file `path` when the relay is stopped.";
     USER_RECORD_DAMAGED = storage::events::USER_RECORD_DAMAGED, Warn, "a record of the user database counts as missing",
@@ -106,6 +119,8 @@ events! {
         "It stays in the old log, which is kept: see 3112. Look at the disk.";
     OLD_LOG_KEPT = storage::events::OLD_LOG_KEPT, Warn, "an old log with unreadable mail is kept here",
         "Keep the folder `log` until you know that nothing in it can be saved; then remove it.";
+    SEGMENT_KEEPS_SPACE = storage::events::SEGMENT_KEEPS_SPACE, Warn, "a segment file that nothing needs keeps its space",
+        "It is removed later. Look at the disk.";
 
     ACCEPT_FAILED = 4001, Warn, "a connection could not be accepted",
         "Most often descriptors have run out: compare 8002, and LimitNOFILE of the unit.";

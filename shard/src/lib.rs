@@ -32,6 +32,7 @@ pub mod mesh;
 pub mod monitor;
 pub mod operations;
 pub mod placement;
+mod restoring;
 pub mod server;
 pub mod side;
 pub mod tls;

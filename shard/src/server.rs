@@ -347,6 +347,7 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
         mesh_queue_items: config.limits.mesh_queue_items,
         deposit_by_anyone: config.mail.deposit == Deposit::Anyone,
         lifetime: config.mail.lifetime,
+        abandoned_after: config.mail.abandoned_after,
         quota_per_identity: config.mail.quota_per_identity,
         quota_per_device: config.mail.quota_per_device,
         presence: presence_config(config),

@@ -13,6 +13,7 @@ use crate::descriptors::{Ear, Handover, Parcel};
 use crate::events;
 use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
+use crate::restoring;
 use crate::side::SideDoor;
 use crate::tls::Certificate;
 use crate::transport::{Listener, Protocol, ReadBuffers, Socket};
@@ -43,6 +44,8 @@ const LETTERS_A_TURN: usize = 512;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait before a failed batch is written again.
 const APPEND_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before a read that the disk refused is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait after an accept that failed, for example for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Connections that a shard accepts before it rests from accepting for [`ACCEPT_REST`]. An accept that succeeds at once waits
@@ -111,6 +114,8 @@ pub struct Worker {
     door: Rc<Door>,
     flush: Signal,
     append: Signal,
+    /// Mail waits until there is room again.
+    disk_full: Cell<bool>,
     touched: RefCell<Vec<ConnectionId>>,
     /// Connections that are read to their end.
     lingering: Cell<usize>,
@@ -206,15 +211,9 @@ impl Worker {
             shard: u32::from(options.shard.0),
             shards: u32::from(options.relay.shards),
         };
+        let begun = Instant::now();
         let (log, replay) = MailboxLog::open(log_options).await?;
-        for damage in &replay.report.damaged {
-            tracing::error!(
-                event = events::LOG_DAMAGED,
-                shard = options.shard.0,
-                ?damage,
-                "the log is damaged"
-            );
-        }
+        restoring::report(options.shard, &replay, begun.elapsed());
         let mut relay = Relay::new(
             options.shard,
             options.relay.clone(),
@@ -223,17 +222,9 @@ impl Worker {
             options.clock.now(),
             replay.highest_id.0 + 1,
         );
-        let messages = replay.messages.len();
         for message in replay.messages {
             relay.restore(message);
         }
-        tracing::info!(
-            event = events::MAIL_RESTORED,
-            shard = options.shard.0,
-            messages,
-            segments = replay.report.segments,
-            "mail restored"
-        );
         let door = Door::new(http_config(&options), options.clock);
         Ok(Rc::new(Self {
             handover: Handover::new(options.shard),
@@ -246,6 +237,7 @@ impl Worker {
             buffers: RefCell::default(),
             flush: Signal::default(),
             append: Signal::default(),
+            disk_full: Cell::new(false),
             touched: RefCell::default(),
             lingering: Cell::new(0),
             meter: publish::Meter::default(),
@@ -656,6 +648,16 @@ impl Worker {
                     untold = failure.untold,
                     "security failure"
                 ),
+                Action::Lost { message, mailbox } => tracing::error!(
+                    event = events::MESSAGE_UNREADABLE,
+                    shard = self.options.shard.0,
+                    message = message.0,
+                    account = %mailbox.account,
+                    identity = %mailbox.identity,
+                    device = mailbox.device.as_ref().map(tracing::field::display),
+                    resource = %mailbox.resource,
+                    "a stored message is lost: it cannot be read back"
+                ),
                 Action::Ended { connection, device, how } => self.ended(connection, device.as_ref(), how),
             }
         }
@@ -729,7 +731,11 @@ impl Worker {
             if !self.options.commit_delay.is_zero() && !self.stopping.get() {
                 sleep(self.options.commit_delay).await;
             }
-            self.relay.borrow_mut().take_batch(self.options.batch_bytes, &mut batch);
+            if self.disk_full.get() {
+                self.relay.borrow_mut().take_deletions(&mut batch);
+            } else {
+                self.relay.borrow_mut().take_batch(self.options.batch_bytes, &mut batch);
+            }
             if batch.is_empty() {
                 continue;
             }
@@ -739,6 +745,10 @@ impl Worker {
                     self.meter.committed(batch.len(), began.elapsed());
                     batch.clear();
                     self.relay.borrow_mut().appended(self.now(), &positions);
+                }
+                Err(error @ StorageError::NoSpace { .. }) if !self.disk_full.get() => {
+                    self.relay.borrow_mut().append_failed(self.now(), std::mem::take(&mut batch));
+                    self.wait_for_space(&error);
                 }
                 Err(error) => {
                     tracing::error!(event = events::APPEND_FAILED, shard = self.options.shard.0, %error, "mail could not be stored; trying again");
@@ -752,15 +762,36 @@ impl Worker {
     }
 
     async fn read_part(self: Rc<Self>, token: ReadToken, position: Position) {
-        let payload = match self.log.read(position).await {
-            Ok(payload) => Some(payload),
-            Err(error) => {
-                tracing::error!(event = events::READ_FAILED, shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
-                None
+        let payload = loop {
+            match self.log.read(position).await {
+                Ok(payload) => break Some(payload),
+                // A disk that refuses may come to itself; the message is lost only when its bytes are wrong.
+                Err(error @ StorageError::Io { .. }) if self.relay.borrow().wants_read_done(token) => {
+                    tracing::error!(event = events::READ_AGAIN, shard = self.options.shard.0, ?position, %error, "stored mail is read again");
+                    sleep(READ_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(event = events::READ_FAILED, shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
+                    break None;
+                }
             }
         };
         self.relay.borrow_mut().read_done(self.now(), token, payload);
         self.after_input();
+    }
+
+    /// For a while only deletions are written, which make room; then mail is tried again.
+    fn wait_for_space(self: &Rc<Self>, error: &StorageError) {
+        tracing::error!(event = events::DISK_FULL, shard = self.options.shard.0, %error, "the disk is full: mail waits with its senders, delivery goes on");
+        self.disk_full.set(true);
+        self.append.raise();
+        let this = self.clone();
+        spawn_local(async move {
+            sleep(APPEND_AGAIN).await;
+            this.disk_full.set(false);
+            this.append.raise();
+        })
+        .detach();
     }
 
     async fn maintain_log(self: Rc<Self>) {

@@ -25,3 +25,5 @@ pub const REHOMING: u16 = 3110;
 pub const NOT_REHOMED: u16 = 3111;
 /// An old log with unreadable mail is kept.
 pub const OLD_LOG_KEPT: u16 = 3112;
+/// A segment file that nothing needs keeps its space.
+pub const SEGMENT_KEEPS_SPACE: u16 = 3113;

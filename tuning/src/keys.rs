@@ -211,6 +211,9 @@ settings! {
         deposit: Deposit as OneOf::<Deposit>::NEW => "registered";
         /// How long mail waits if its sender does not say. Then it is deleted.
         lifetime: Duration as Time::seconds_up_to(3650 * DAY) => "30 days";
+        /// How long mail that its sender wants kept for longer may wait for a device that does not connect. Then the device is
+        /// taken for abandoned, and all device-targeted mail for it is deleted.
+        abandoned_after: Duration as Time::seconds_up_to(3650 * DAY) => "90 days";
         /// Bytes of mail that may wait for one identity, unless the directory says otherwise.
         quota_per_identity: u64 as Size::between(KIB, 1024 * TIB) => "1 GB";
         /// Bytes of mail that may wait for one device.

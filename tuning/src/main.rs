@@ -1,8 +1,9 @@
 //! `relayctl`: the operator's command line. It checks and explains the relay's configuration, asks and tells a running
-//! relay through its operator socket, and hands what concerns users on to relayd.
+//! relay through its operator socket, looks after the mail on disk, and hands what concerns users on to relayd.
 #![forbid(unsafe_code)]
 
 mod operate;
+mod store;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ Examples:
   relayctl mailboxes --order slowest --most 5 --json
   relayctl devices clear-keys --device dpp://relay.example.com/...
   relayctl drain
+  relayctl store verify /var/lib/furrow
 
 Every command that talks to a running relay has --json.";
 
@@ -38,6 +40,19 @@ Examples:
     relayctl config reference
 
 Exit codes: 0 the answer is on standard output, 1 it could not be written, 2 the file, the key or the command line is wrong.";
+
+const STORE_HELP: &str = "\
+Examples:
+  Is everything that the relay has stored still readable?
+    relayctl store verify /var/lib/furrow
+  Copy mail and users while the relay runs, the small urgent mail first:
+    relayctl store backup /var/lib/furrow --to /backup/monday --identity-first
+  Bring the urgent mail back, start the relay, and bring the rest later:
+    relayctl store restore /backup/monday --to /var/lib/furrow --only identity
+  Keep what can be read of a damaged log:
+    relayctl store rebuild /var/lib/furrow
+
+Exit codes: 0 all is well, 1 something is lost or failed, 2 the command line is wrong.";
 
 /// The operator's tool for a Furrow relay.
 #[derive(Parser)]
@@ -61,6 +76,9 @@ enum Command {
     },
     #[command(flatten)]
     Operate(operate::Operate),
+    /// Verify, list, rebuild, back up and restore stored mail.
+    #[command(subcommand, after_help = STORE_HELP)]
+    Store(store::StoreCommand),
 }
 
 #[derive(Subcommand)]
@@ -106,6 +124,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Command::Operate(command) => operate(command),
+        Command::Store(command) => look_after(command),
     }
 }
 
@@ -115,6 +134,19 @@ fn operate(command: operate::Operate) -> ExitCode {
         Err(error) => {
             eprintln!("relayctl: {error}");
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}
+
+fn look_after(command: store::StoreCommand) -> ExitCode {
+    match store::run(command, &mut std::io::stdout().lock()) {
+        Ok(store::Answer { text, well }) => {
+            let printed = print(&text);
+            if well { printed } else { ExitCode::FAILURE }
+        }
+        Err(failure) => {
+            eprintln!("relayctl: {failure}");
+            ExitCode::FAILURE
         }
     }
 }

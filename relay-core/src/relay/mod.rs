@@ -36,17 +36,17 @@ pub use mesh::{ConnectionId, MeshItem};
 pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
 pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
 
-use crate::address::{AccountUrl, DeviceUrl};
+use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::directory::Directory;
 use crate::security::{MessageId, SecurityError};
 use crate::sstp::connection::Ended;
 use crate::sstp::output::OutputQueue;
 use crate::sstp::{CloseReason, Connection, ConnectionConfig, Event, SessionId};
-use crate::store::{LogEntry, Position, Restored};
+use crate::store::{LogEntry, Position, RecordId, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use mailroom::{Mailroom, Surroundings};
+use mailroom::{Mailroom, Surroundings, SweepRules};
 use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
@@ -62,8 +62,8 @@ use wheel::TimerWheel;
 
 /// How often expired mail is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Mailboxes looked at in one sweep: a million in a quarter of an hour, at no visible cost.
-const SWEEP_MAILBOXES: usize = 1024;
+/// How soon again if more of it was found than is dropped at once.
+const SWEEP_AGAIN: Duration = Duration::from_millis(20);
 
 /// Names a read of the log that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +98,13 @@ pub enum Action {
     },
     /// Something for the security log; a bounded number of them a minute, for each address and in all.
     SecurityFailed(SecurityFailure),
+    /// A stored message cannot be read back and has left this mailbox undelivered, for the log.
+    Lost {
+        /// The message.
+        message: RecordId,
+        /// Whose it was.
+        mailbox: Arc<MailboxAddress>,
+    },
     /// A connection has ended, for the log.
     Ended {
         /// The connection.
@@ -163,6 +170,8 @@ pub struct RelayStats {
     pub stored_parts: u64,
     /// Parts that were delivered before the log took them, and so never written.
     pub cancelled: u64,
+    /// Messages dropped because the device that they are for does not come any more.
+    pub purged: u64,
     /// Messages dropped for a recipient because their lifetime was over.
     pub expired: u64,
     /// Messages that could not be read back from the log.
@@ -382,6 +391,12 @@ impl Relay {
         self.mailroom.take_batch(most, batch);
     }
 
+    /// The same as [`Relay::take_batch`] without any mail, for a disk that is full: mail waits then, senders are held back by
+    /// what they have in flight, and what is delivered goes on making room.
+    pub fn take_deletions(&mut self, batch: &mut Vec<LogEntry>) {
+        self.mailroom.take_deletions(batch);
+    }
+
     /// Whether a batch is worth taking.
     pub fn has_appends(&self) -> bool {
         self.mailroom.has_appends()
@@ -404,6 +419,12 @@ impl Relay {
         self.now = now;
         self.in_mailroom(|room, around| room.append_failed(around, batch));
         self.settle();
+    }
+
+    /// Whether somebody still waits for a read that [`Action::Read`] asked for. If not, [`Relay::read_done`] is called all the
+    /// same, with whatever there is.
+    pub fn wants_read_done(&self, token: ReadToken) -> bool {
+        self.mailroom.wants_read(token)
     }
 
     /// The payload of a part that [`Action::Read`] asked for; `None` if it cannot be read.
@@ -447,8 +468,10 @@ impl Relay {
         }
         self.presence_timeout();
         if now >= self.sweep_at {
-            self.sweep_at = now + SWEEP_EVERY;
-            self.in_mailroom(|room, around| room.sweep(around, SWEEP_MAILBOXES));
+            let RelayConfig { lifetime, abandoned_after, .. } = *self.config;
+            let rules = SweepRules { lifetime, abandoned_after };
+            let more = self.in_mailroom(|room, around| room.sweep(around, rules));
+            self.sweep_at = now + if more { SWEEP_AGAIN } else { SWEEP_EVERY };
         }
         self.settle();
     }
@@ -538,14 +561,14 @@ impl Relay {
 
 /// How the rooms reach each other.
 impl Relay {
-    fn in_mailroom(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>)) {
+    fn in_mailroom<T>(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>) -> T) -> T {
         let mut around = Surroundings {
             now: self.now,
             mesh: &mut self.mesh,
             actions: &mut self.actions,
             stats: &mut self.stats,
         };
-        work(&mut self.mailroom, &mut around);
+        work(&mut self.mailroom, &mut around)
     }
 
     fn peer(&self, id: ConnectionId) -> &Peer {

@@ -13,6 +13,7 @@ mod delivery;
 mod disk;
 mod listing;
 mod mailboxes;
+mod sweep;
 
 use super::home::ShardId;
 use super::mesh::{
@@ -24,7 +25,7 @@ use crate::sstp::StatusId;
 use crate::sstp::profile::flags;
 use crate::store::{Chain, Family, LogEntry, MessageHeader, Position, RecordId, Restored};
 use crate::time::Timestamp;
-use appends::{Appends, Pending};
+use appends::{Appends, PendingPart};
 use bytes::Bytes;
 use delivery::Delivery;
 use hashbrown::{HashMap, HashSet};
@@ -32,6 +33,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use sweep::Sweep;
+pub(super) use sweep::SweepRules;
 
 /// Everything beside the mailroom that its work touches.
 pub(super) struct Surroundings<'a> {
@@ -207,7 +210,7 @@ pub(super) struct Mailroom {
     reads: Slab<(MailboxId, Epoch, u64)>,
     next_record: u64,
     next_epoch: u32,
-    sweep_from: usize,
+    sweep: Sweep,
 }
 
 impl Mailroom {
@@ -225,7 +228,7 @@ impl Mailroom {
             reads: Slab::new(),
             next_record,
             next_epoch: 0,
-            sweep_from: 0,
+            sweep: Sweep::default(),
         }
     }
 
@@ -452,7 +455,7 @@ impl Mailroom {
             state: if wanted { PartState::Queued } else { PartState::Dropped },
         });
         if wanted {
-            self.appends.push(Pending::Part { key, id: message.id, index });
+            self.appends.push(PendingPart { key, id: message.id, index });
         }
     }
 
@@ -534,7 +537,7 @@ impl Mailroom {
             Some(PartState::Durable(first)) => {
                 let (id, family) = (message.id, message.family);
                 let entry = LogEntry::DeleteRecipient { id, family, first, recipient: position };
-                self.appends.push(Pending::Deletion(entry));
+                self.appends.delete(entry);
             }
             _ => message.done_early.push(position),
         }
@@ -573,7 +576,7 @@ impl Mailroom {
             })
             .collect();
         let (id, family) = (message.id, message.family);
-        self.appends.push(Pending::Deletion(LogEntry::Delete { id, family, parts }));
+        self.appends.delete(LogEntry::Delete { id, family, parts });
     }
 
     fn tell_completed(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {
