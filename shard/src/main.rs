@@ -1,7 +1,10 @@
 //! relayd: the command line of the relay.
 
 use clap::{Parser, Subcommand};
+use shard::activation;
 use shard::init::{Reachable, identity, init_for};
+use shard::notify::{self, Watchdog};
+use shard::running::Running;
 use shard::server::Server;
 use shard::users::{Users, UsersError};
 use shard::{demo, events, logging};
@@ -150,7 +153,8 @@ impl Who {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT; then complete what was received, tell peers when to return, and end. SIGHUP reads the
-    /// certificate for TLS again.
+    /// configuration and the certificate for TLS again; what cannot change while the relay serves waits for a restart, and the
+    /// log says so.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -196,7 +200,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => with_config(&config, run),
+        Command::Run { config } => with_config(&config, |read| run(&config, read)),
         Command::Check { config } => with_config(&config, |config| {
             Server::check(&config)?;
             println!("the configuration is right");
@@ -238,20 +242,25 @@ fn finish(outcome: Outcome) -> ExitCode {
     }
 }
 
-fn run(config: Config) -> Outcome {
+fn run(path: &Path, config: Config) -> Outcome {
     logging::start(&config.log);
     // Before any thread is there, so that none of them is hit by a signal meant for the process.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let server = Server::start(&config)?;
+    let server = Server::start_with(&config, activation::inherit()?)?;
+    let _watchdog = Watchdog::start(server.pulses())?;
+    let mut running = Running::new(path, config, server);
+    notify::ready(running.status());
     let signal = signals.forever().find(|&signal| {
         if signal == SIGHUP {
-            // The log has said what came of it.
-            let _ = server.reload();
+            notify::reloading();
+            running.reload();
+            notify::ready(running.status());
         }
         signal != SIGHUP
     });
     tracing::info!(event = events::STOPPING, signal, "stopping");
-    server.stop()?;
+    notify::stopping();
+    running.server.stop()?;
     Ok(())
 }
 
