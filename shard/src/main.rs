@@ -1,6 +1,7 @@
 //! relayd: the command line of the relay.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use manual::Manual;
 use shard::activation;
 use shard::init::{Reachable, identity, init_for};
 use shard::notify::{self, Watchdog};
@@ -174,6 +175,10 @@ enum Command {
         /// The relay's URL, by which clients and other relays name it.
         #[arg(long, default_value = "grooveDNS://localhost")]
         url: String,
+        /// The folder for mail and the user database; the service may write to /var/lib/furrow only [default: data, beside
+        /// the configuration].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         #[command(flatten)]
         reach: Reach,
     },
@@ -190,6 +195,8 @@ enum Command {
     User(UserCommand),
     /// Print everything that the log can say, with its number and what to do about it, in Markdown.
     Events,
+    /// Write the manual pages and the completions of shells.
+    Manual(Manual),
     /// Check a configuration and the key file that it names, without serving.
     Check {
         /// The configuration file.
@@ -206,7 +213,7 @@ fn main() -> ExitCode {
             println!("the configuration is right");
             Ok(())
         }),
-        Command::Init { directory, url, reach } => finish(initialise(&directory, &url, reach)),
+        Command::Init { directory, url, data, reach } => finish(initialise(&directory, &url, data, reach)),
         Command::Identity { config, names } => with_config(&config, |config| {
             print!("{}", identity(&config, &names.into())?.to_toml());
             Ok(())
@@ -216,6 +223,7 @@ fn main() -> ExitCode {
             print!("{}", events::markdown());
             ExitCode::SUCCESS
         }
+        Command::Manual(manual) => finish(manual.write(Arguments::command()).map_err(Into::into)),
         Command::Demo { json } => finish(demo::run(json)),
     }
 }
@@ -283,8 +291,11 @@ fn user(command: &UserCommand) -> Outcome {
     Ok(())
 }
 
-fn initialise(directory: &Path, url: &str, reach: Reach) -> Outcome {
+fn initialise(directory: &Path, url: &str, data: Option<PathBuf>, reach: Reach) -> Outcome {
     let mut config = Config::new(url);
+    if let Some(data) = data {
+        config.relay.data_dir = data;
+    }
     if !reach.listen.is_empty() {
         config.listen.sstp = reach.listen;
     }

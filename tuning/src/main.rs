@@ -5,7 +5,8 @@
 mod machine;
 mod operate;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use manual::Manual;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -61,6 +62,8 @@ enum Command {
     /// Check whether this machine is as a relay wants it.
     #[command(subcommand, after_help = machine::HELP)]
     Host(machine::Host),
+    /// Write the manual pages and the completions of shells.
+    Manual(Manual),
     /// Look after users: token, list, show, lock, unlock, clear-keys. The same as `relayd user`.
     #[command(disable_help_flag = true)]
     User {
@@ -126,6 +129,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Config(command) => configure(command),
         Command::Host(command) => examine(command),
+        Command::Manual(manual) => write_manual(&manual),
         Command::User { arguments } => {
             let error = relayd_user(&arguments);
             eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
@@ -151,6 +155,16 @@ fn configure(command: ConfigCommand) -> ExitCode {
         Err(refusal) => {
             eprintln!("{refusal}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn write_manual(manual: &Manual) -> ExitCode {
+    match manual.write(Arguments::command()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relayctl: {}: {error}", manual.directory.display());
+            ExitCode::FAILURE
         }
     }
 }
