@@ -3,23 +3,31 @@
 # needed, and no root. Run it from anywhere:
 #
 #   systemd/package.sh                       builds for release, and writes target/furrow-relay_VERSION_ARCH.deb
+#   systemd/package.sh --static              the same, linked with no library at all: for any Linux of the architecture
 #   systemd/package.sh --programs DIR        takes relayd, relayctl and sstp from DIR instead of building them
 #   systemd/package.sh --output DIR          writes the package there
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 programs=
+link=
 output=$top/target
 while [ $# -gt 0 ]; do
     case "$1" in
+    --static) link="-C target-feature=+crt-static"; shift ;;
     --programs) programs=$2; shift 2 ;;
     --output) output=$2; shift 2 ;;
-    *) sed -n '2,8p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,9p' "$0" >&2; exit 2 ;;
     esac
 done
 
 if [ -z "$programs" ]; then
-    (cd "$top" && cargo build --release -p shard -p tuning -p client)
+    cd "$top"
+    for program in shard:relayd tuning:relayctl client:sstp; do
+        # The flag is for the last step, linking, alone: no macro has to be built anew for it.
+        # shellcheck disable=SC2086
+        cargo rustc --release -p "${program%:*}" --bin "${program#*:}" -- $link
+    done
     programs=${CARGO_TARGET_DIR:-$top/target}/release
 fi
 
@@ -42,6 +50,8 @@ put 644 "$top/systemd/furrow.tmpfiles.conf" usr/lib/tmpfiles.d/furrow.conf
 put 644 "$top/systemd/furrow.sysctl.conf" usr/lib/sysctl.d/60-furrow.conf
 put 644 "$top/tuning/REFERENCE.md" usr/share/doc/furrow-relay/REFERENCE.md
 put 644 "$top/systemd/INSTALL.md" usr/share/doc/furrow-relay/INSTALL.md
+put 644 "$top/systemd/RUNBOOK.md" usr/share/doc/furrow-relay/RUNBOOK.md
+put 644 "$top/systemd/grafana-dashboard.json" usr/share/doc/furrow-relay/grafana-dashboard.json
 put 644 "$top/SECURITY.md" usr/share/doc/furrow-relay/SECURITY.md
 put 644 "$top/LICENSE-MIT" usr/share/doc/furrow-relay/copyright
 
