@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs, upgrades, removes and purges a package in a Debian tree of its own, and runs the service's start command there.
 # As root, with a tree that has dpkg and systemd's tools, for example from
-#   debootstrap --variant=minbase --include=systemd bookworm TREE
+#   debootstrap --variant=minbase --include=systemd,procps bookworm TREE
 # The tree is changed; the machine is not.
 #
 #   systemd/package-test.sh TREE PACKAGE.deb
@@ -10,6 +10,9 @@ tree=$1 package=$2
 inside() { chroot "$tree" "$@"; }
 fail() { echo "package-test: $1" >&2; exit 1; }
 
+relay=
+trap 'kill $relay 2>/dev/null || true; umount "$tree/proc" 2>/dev/null || true' EXIT
+mount --bind /proc "$tree/proc"
 cp "$package" "$tree/tmp/furrow.deb"
 inside dpkg --install /tmp/furrow.deb
 for file in /usr/bin/relayd /etc/furrow/furrow.toml /etc/furrow/relay.key /usr/share/man/man1/relayd.1.gz \
@@ -22,10 +25,8 @@ inside systemd-analyze verify --man=no /usr/lib/systemd/system/furrow-relayd.ser
 
 # The command of the unit, as its user; then a message from one client to another.
 start=$(sed -n 's/^ExecStart=//p' "$tree/usr/lib/systemd/system/furrow-relayd.service")
-mount --bind /proc "$tree/proc"
 chroot --userspec=furrow:furrow "$tree" $start 2>"$tree/tmp/relay.log" &
 relay=$!
-trap 'kill $relay 2>/dev/null || true; umount "$tree/proc" 2>/dev/null || true' EXIT
 tries=0
 until grep -q "relay serves" "$tree/tmp/relay.log"; do
     tries=$((tries + 1))
@@ -35,9 +36,9 @@ done
 for who in alice bob; do
     inside rm -rf "/tmp/$who"
     inside sstp --dir "/tmp/$who" init --relay /etc/furrow/relay-identity.toml >/dev/null
-    inside sstp --dir "/tmp/$who" --json register >"$tree/tmp/$who.json"
 done
-bob=$(grep -o '[a-zA-Z]*[iI]dentity://[^"]*' "$tree/tmp/bob.json" | head -1)
+inside sstp --dir /tmp/alice register
+bob=$(inside sstp --dir /tmp/bob register)
 echo hello | inside sstp --dir /tmp/alice send --to "$bob"
 [ "$(inside sstp --dir /tmp/bob receive --stdout --count 1)" = hello ] || fail "the message did not arrive"
 kill -TERM $relay
