@@ -42,7 +42,8 @@ for program in relayd relayctl sstp; do
     "$programs/$program" manual "$tree/usr/share"
 done
 find "$tree/usr/share/man" -name '*.1' -exec gzip -9n {} +
-for unit in furrow-relayd.service furrow-relayd.socket furrow-relayd-tls.socket; do
+for unit in furrow-relayd.service furrow-relayd.socket furrow-relayd-tls.socket \
+    furrow-relayd-http.socket; do
     put 644 "$top/systemd/$unit" "usr/lib/systemd/system/$unit"
 done
 put 644 "$top/systemd/furrow.sysusers.conf" usr/lib/sysusers.d/furrow.conf

@@ -14,6 +14,8 @@ pub enum Spoken {
     Sstp,
     /// SSTP inside TLS: the name `tls`.
     Tls,
+    /// SSTP inside HTTP: the name `http`.
+    Http,
 }
 
 impl Spoken {
@@ -21,6 +23,7 @@ impl Spoken {
         match name {
             "sstp" => Some(Self::Sstp),
             "tls" => Some(Self::Tls),
+            "http" => Some(Self::Http),
             _ => None,
         }
     }
@@ -46,7 +49,7 @@ pub enum ActivationError {
     Protocol(io::Error),
     /// A name that stands for nothing.
     #[error(
-        "the service manager passes a socket named \"{0}\"; the relay knows FileDescriptorName=sstp and tls"
+        "the service manager passes a socket named \"{0}\"; the relay knows FileDescriptorName=sstp, tls and http"
     )]
     UnknownName(String),
     /// Something else than a listening TCP socket.
@@ -107,8 +110,8 @@ mod tests {
     #[test]
     fn a_socket_is_known_by_its_name() {
         assert_eq!(
-            ["sstp", "tls", "unknown", ""].map(Spoken::named),
-            [Some(Spoken::Sstp), Some(Spoken::Tls), None, None]
+            ["sstp", "tls", "http", "unknown", ""].map(Spoken::named),
+            [Some(Spoken::Sstp), Some(Spoken::Tls), Some(Spoken::Http), None, None]
         );
     }
 }

@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// As [`Server::start`], but accepts from `inherited` sockets: the addresses of listen.sstp are not bound if there are
-    /// sockets for SSTP, and those of listen.tls are not if there are sockets for TLS.
+    /// sockets for SSTP, and likewise those of listen.tls and listen.http.
     ///
     /// # Errors
     /// [`ServerError`]; what was started is stopped again.
@@ -298,6 +298,7 @@ pub fn reload(certificate: Option<&Certificate>) -> Result<(), CertificateError>
 struct Bound {
     sstp: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
 }
 
 impl Bound {
@@ -321,6 +322,7 @@ impl Bound {
         Ok(Self {
             sstp: bound(Spoken::Sstp, &config.listen.sstp, "listen.sstp"),
             tls: bound(Spoken::Tls, &config.listen.tls, "listen.tls"),
+            http: bound(Spoken::Http, &config.listen.http, "listen.http"),
         })
     }
 }

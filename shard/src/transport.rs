@@ -83,11 +83,7 @@ impl Listener {
     ///
     /// # Errors
     /// What the system says.
-    pub fn inherit(
-        inherited: &Inherited,
-        peer_timeout: Duration,
-        protocol: Protocol,
-    ) -> io::Result<Self> {
+    pub fn inherit(inherited: &Inherited, peer_timeout: Duration, protocol: Protocol) -> io::Result<Self> {
         let socket = socket2::Socket::from(inherited.socket.try_clone()?);
         // A relay that was killed may have left it the other way.
         socket.set_nonblocking(false)?;

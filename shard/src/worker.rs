@@ -288,6 +288,11 @@ impl Worker {
             .collect()
     }
 
+    fn speaks_http(&self) -> bool {
+        let inherits = || self.options.inherited.iter().any(|socket| socket.spoken == Spoken::Http);
+        !self.options.listen_http.is_empty() || inherits()
+    }
+
     fn inherit(&self, from: &Inherited) -> Result<Listener, (SocketAddr, std::io::Error)> {
         let protocol = match from.spoken {
             Spoken::Sstp => Protocol::Sstp,
@@ -321,7 +326,7 @@ impl Worker {
         tasks.push(spawn_local(self.clone().read_letters(ear)));
         tasks.push(spawn_local(self.clone().keep_time()));
         tasks.push(spawn_local(self.clone().maintain_log()));
-        if !self.options.listen_http.is_empty() {
+        if self.speaks_http() {
             tasks.push(spawn_local(self.clone().follow_owners()));
             tasks.push(spawn_local(self.clone().keep_http_time()));
         }
