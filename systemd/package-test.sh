@@ -11,8 +11,10 @@ inside() { chroot "$tree" "$@"; }
 fail() { echo "package-test: $1" >&2; exit 1; }
 
 relay=
-trap 'kill $relay 2>/dev/null || true; umount "$tree/proc" 2>/dev/null || true' EXIT
-mount --bind /proc "$tree/proc"
+trap 'kill $relay 2>/dev/null || true; umount "$tree/proc" "$tree/sys" 2>/dev/null || true' EXIT
+for folder in proc sys; do
+    mount --bind "/$folder" "$tree/$folder"
+done
 cp "$package" "$tree/tmp/furrow.deb"
 inside dpkg --install /tmp/furrow.deb
 for file in /usr/bin/relayd /etc/furrow/furrow.toml /etc/furrow/relay.key /usr/share/man/man1/relayd.1.gz \
