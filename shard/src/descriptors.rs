@@ -205,6 +205,15 @@ impl Handover {
         }
     }
 
+    /// Sends a socket ahead of its letter, if tables are not shared. What the letter is to say of it; `None` if it did not go.
+    pub fn send_ahead(&self, mesh: &Mesh<Letter>, to: ShardId, socket: OwnedFd) -> Option<Passed> {
+        let Some(lines) = mesh.lines() else { return Some(Passed::Open(socket)) };
+        let token = self.next_token.get();
+        let went = lines.pass(to, token, socket.as_fd()).is_ok_and(|went| went);
+        self.next_token.set(token + u64::from(went));
+        went.then_some(Passed::ThroughHatch(token))
+    }
+
     /// The socket that a letter brought, or announced. It is in the hatch by then.
     ///
     /// # Errors

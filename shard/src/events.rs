@@ -60,6 +60,8 @@ events! {
         "The start takes as long as copying the mail, and twice its room on the disk meanwhile.";
     SHARDS_SHARE_PROCESSORS = 113, Warn, "shards share processors: set shards.pin = false, or fewer of them",
         "More pinned shards than processors wait for each other.";
+    NOBODY_LISTENS = 114, Warn, "the configuration names an address that the socket unit does not have; nobody listens there",
+        "The service manager's sockets stand in for `key`. Give furrow-relayd.socket the address, or take it out of the configuration.";
     STOPPING = 120, Info, "stopping",
         "A signal asked the relay to end. It completes what it has, tells its peers when to return, and ends.";
     SHARD_STOPPED = 121, Info, "shard stopped",
@@ -156,6 +158,10 @@ events! {
         "As 4001.";
     PRIORITY_KEPT = 6006, Warn, "a side thread keeps the priority of a shard",
         "Many registrations slow mail down a little. `error` says why the system refuses.";
+    MANAGER_DEAF = 6007, Warn, "the service manager cannot be told how the relay is",
+        "`error` says why. Without the watchdog's messages the manager restarts the relay: look at NOTIFY_SOCKET and NotifyAccess.";
+    WATCHDOG_PANICKED = 6008, Error, "the watchdog's thread panicked",
+        "A defect: report it with the lines before. The service manager restarts the relay.";
 
     CERTIFICATE_READ = 7001, Info, "the certificate was read again",
         "New connections are shown the new one.";
@@ -173,6 +179,12 @@ events! {
         "An operator undid the drain.";
     KEYS_CLEARED = 7008, Info, "keys were cleared by an operator",
         "The device or account registers anew when it comes next.";
+    KEY_CHANGED = 7009, Info, "a changed key is obeyed from now on",
+        "The configuration was read again: `key` was `from` and is `to`. Deadlines hold for new connections.";
+    KEY_WAITS = 7010, Warn, "a changed key waits for a restart",
+        "The configuration was read again: `key` is `to` in the file, and the relay obeys `from` until it is restarted.";
+    CONFIGURATION_KEPT = 7011, Error, "the configuration stays as it was",
+        "`error` says what is wrong in the file. Mend it and reload again.";
 
     RESOURCE_WARNING = 8001, Warn, "a resource runs low",
         "`resource` is used to `used` of `limit`. Nothing is stopped yet. Disk: `relayctl mailboxes` shows who holds most. \

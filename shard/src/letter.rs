@@ -3,9 +3,10 @@
 use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Registered};
+use relay_core::relay::{ConnectionId, MeshItem, Registered, RelayConfig};
 use relay_core::sstp::SessionId;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// One thing that reaches a shard from another thread.
 #[derive(Debug)]
@@ -24,6 +25,13 @@ pub enum Letter {
         /// What was received.
         bytes: Bytes,
     },
+    /// A connection that another shard accepted from a listening socket that it holds for all.
+    Accepted {
+        /// The socket.
+        socket: Passed,
+        /// Which of the listeners it came from; they are the same, in the same order, on every shard.
+        listener: usize,
+    },
     /// The side thread has judged a registration.
     Registered {
         /// The connection.
@@ -35,6 +43,8 @@ pub enum Letter {
     },
     /// An operator's or manager's order.
     Command(Command),
+    /// Obey other limits and deadlines from now on.
+    Reconfigure(Arc<RelayConfig>),
     /// Shut down.
     Stop,
 }

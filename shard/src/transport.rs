@@ -3,6 +3,7 @@
 //! Reads land in large buffers that all connections of the shard share; a connection owns none. Writes go out many commands at
 //! a time, as the vector of slices that the connection has queued.
 
+use crate::activation::Inherited;
 use crate::tls::{Certificate, TlsSession};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::AsyncRead;
@@ -42,9 +43,10 @@ pub enum Protocol {
     Http,
 }
 
-/// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT).
+/// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT), unless the socket is inherited.
 pub struct Listener {
     socket: TcpListener,
+    inherited: bool,
     protocol: Protocol,
 }
 
@@ -69,13 +71,29 @@ impl Listener {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // What is accepted inherits these, at no call of its own.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-        socket.set_tcp_user_timeout(Some(peer_timeout))?;
+        set_options(&socket, peer_timeout)?;
         socket.bind(&address.into())?;
         socket.listen(backlog as i32)?;
-        Ok(Self { socket: adopt_listener(socket.into()), protocol })
+        Ok(Self { socket: adopt_listener(socket.into()), inherited: false, protocol })
+    }
+
+    /// As [`Listener::bind`], with a socket that listens already. It stays open with its owner, and with it those who wait
+    /// to be accepted. Only one shard of a relay may call [`Listener::accept`]: glommio switches the socket between blocking
+    /// and not around each accept, and the switch belongs to all copies of the descriptor.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn inherit(inherited: &Inherited, peer_timeout: Duration, protocol: Protocol) -> io::Result<Self> {
+        let socket = socket2::Socket::from(inherited.socket.try_clone()?);
+        // A relay that was killed may have left it the other way.
+        socket.set_nonblocking(false)?;
+        set_options(&socket, peer_timeout)?;
+        Ok(Self { socket: adopt_listener(socket.into()), inherited: true, protocol })
+    }
+
+    /// Whether one shard accepts here for all.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// The next connection.
@@ -108,6 +126,13 @@ impl Listener {
         }
         Ok(socket)
     }
+}
+
+/// What is accepted inherits these, at no call of its own.
+fn set_options(listener: &socket2::Socket, peer_timeout: Duration) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    listener.set_tcp_user_timeout(Some(peer_timeout))
 }
 
 /// A connected socket, perhaps with TLS around it; who uses it does not see the difference.

@@ -8,11 +8,13 @@ mod line;
 mod orders;
 mod publish;
 
+use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
 use crate::descriptors::{Ear, Handover, Parcel};
 use crate::events;
 use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
+use crate::notify::Pulse;
 use crate::restoring;
 use crate::side::SideDoor;
 use crate::tls::Certificate;
@@ -87,6 +89,10 @@ pub struct WorkerOptions {
     pub poll_interval: Duration,
     /// A virtual connection belongs to the address that began it.
     pub bind_address: bool,
+    /// Sockets to accept from in place of addresses.
+    pub inherited: Arc<[Inherited]>,
+    /// Shows that the shard works.
+    pub pulse: Pulse,
     /// Connections that may wait to be accepted.
     pub backlog: usize,
     /// How long a shutdown may take.
@@ -112,6 +118,8 @@ pub struct Worker {
     sockets: RefCell<Vec<Option<Rc<Carrier>>>>,
     buffers: RefCell<ReadBuffers>,
     door: Rc<Door>,
+    /// Those that one shard accepts for all, the same on each shard.
+    inherited: RefCell<Vec<Rc<Listener>>>,
     flush: Signal,
     append: Signal,
     /// Mail waits until there is room again.
@@ -235,6 +243,7 @@ impl Worker {
             log,
             sockets: RefCell::new(Vec::new()),
             buffers: RefCell::default(),
+            inherited: RefCell::default(),
             flush: Signal::default(),
             append: Signal::default(),
             disk_full: Cell::new(false),
@@ -263,21 +272,53 @@ impl Worker {
             Listener::bind(address, self.options.backlog, peer_timeout, protocol)
                 .map_err(|error| (address, error))
         };
-        plain.chain(tls).chain(http).map(bind).collect()
+        plain
+            .chain(tls)
+            .chain(http)
+            .map(bind)
+            .chain(self.options.inherited.iter().map(|from| self.inherit(from)))
+            .collect()
+    }
+
+    fn speaks_http(&self) -> bool {
+        let inherits = || self.options.inherited.iter().any(|socket| socket.spoken == Spoken::Http);
+        !self.options.listen_http.is_empty() || inherits()
+    }
+
+    fn inherit(&self, from: &Inherited) -> Result<Listener, (SocketAddr, std::io::Error)> {
+        let protocol = match from.spoken {
+            Spoken::Sstp => Protocol::Sstp,
+            Spoken::Http => Protocol::Http,
+            Spoken::Tls => {
+                let (_, certificate) = self.options.listen_tls.as_ref().expect("the server has checked it");
+                Protocol::Tls(certificate.clone())
+            }
+        };
+        let peer_timeout = self.options.relay.connection.idle_deadline;
+        Listener::inherit(from, peer_timeout, protocol).map_err(|error| (from.address, error))
     }
 
     /// Serves until [`Letter::Stop`] comes, and shuts down: what has been received is completed, every peer is told when to
     /// return, and everything is closed. `ear` is for a shard with a descriptor table of its own.
     pub async fn serve(self: Rc<Self>, listeners: Vec<Listener>, ear: Option<Ear>) {
+        let (inherited, bound): (Vec<_>, Vec<_>) =
+            listeners.into_iter().map(Rc::new).partition(|listener| listener.is_inherited());
+        self.inherited.replace(inherited.clone());
         let mut tasks: Vec<_> =
-            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+            bound.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        for (index, listener) in inherited.into_iter().enumerate() {
+            // Each has one shard that accepts there: see `Listener::inherit`.
+            if index % usize::from(self.options.relay.shards) == usize::from(self.options.shard.0) {
+                tasks.push(spawn_local(self.clone().accept_for_all(index, listener)));
+            }
+        }
         let accepting = tasks.len();
         tasks.push(spawn_local(self.clone().flush_when_needed()));
         tasks.push(spawn_local(self.clone().append_batches()));
         tasks.push(spawn_local(self.clone().read_letters(ear)));
         tasks.push(spawn_local(self.clone().keep_time()));
         tasks.push(spawn_local(self.clone().maintain_log()));
-        if !self.options.listen_http.is_empty() {
+        if self.speaks_http() {
             tasks.push(spawn_local(self.clone().follow_owners()));
             tasks.push(spawn_local(self.clone().keep_http_time()));
         }
@@ -347,7 +388,7 @@ impl Worker {
 
     // Connections.
 
-    async fn accept(self: Rc<Self>, listener: Listener) {
+    async fn accept(self: Rc<Self>, listener: Rc<Listener>) {
         let mut taken: u32 = 0;
         loop {
             match listener.accept().await {
@@ -363,6 +404,49 @@ impl Worker {
                 false => futures_lite::future::yield_now().await,
             }
         }
+    }
+
+    /// Accepts from an inherited socket and deals the connections out to all shards, as SO_REUSEPORT would.
+    async fn accept_for_all(self: Rc<Self>, index: usize, listener: Rc<Listener>) {
+        let shards = self.options.relay.shards;
+        let mut taken: u32 = 0;
+        loop {
+            match listener.accept().await {
+                Ok(socket) => {
+                    let to = ShardId((taken % u32::from(shards)) as u16);
+                    if !self.deal(&socket, to, index).await {
+                        self.greet(socket, &listener);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(event = events::ACCEPT_FAILED, shard = self.options.shard.0, %error, "a connection could not be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+            taken = taken.wrapping_add(1);
+            match taken.is_multiple_of(ACCEPTS_A_TURN * u32::from(shards)) {
+                true => sleep(ACCEPT_REST).await,
+                false => futures_lite::future::yield_now().await,
+            }
+        }
+    }
+
+    /// Gives a new connection to another shard. `false` if it is for this one: because it is its turn, or the other cannot
+    /// take it.
+    async fn deal(&self, socket: &Socket, to: ShardId, listener: usize) -> bool {
+        let (this, mesh) = (self.options.shard, &self.options.mesh);
+        if to == this {
+            return false;
+        }
+        let Ok(socket) = socket.give_away() else { return false };
+        let Some(socket) = self.handover.send_ahead(mesh, to, socket) else { return false };
+        let mut letter = Letter::Accepted { socket, listener };
+        while let Err(back) = mesh.push(Sender::Shard(this), to, letter) {
+            letter = back;
+            sleep(HAND_OVER_AGAIN).await;
+        }
+        mesh.ring(to);
+        true
     }
 
     /// Takes a connection in, unless it is gone already or one too many of its address.
@@ -855,6 +939,15 @@ impl Worker {
                     }
                 }
             }
+            Letter::Accepted { socket, listener } => {
+                let listener = self.inherited.borrow().get(listener).cloned();
+                if let (Some(listener), Ok(socket)) =
+                    (listener, self.handover.unpack(&self.options.mesh, socket))
+                {
+                    self.greet(Socket::adopt(socket, None), &listener);
+                }
+            }
+            Letter::Reconfigure(config) => self.relay.borrow_mut().reconfigure(config),
             Letter::Registered { connection, event, outcome } => {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();
@@ -873,6 +966,7 @@ impl Worker {
             let wait = due.since(self.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP);
             self.due.set(self.now() + wait);
             futures_lite::future::or(sleep(wait), self.sooner.wait()).await;
+            self.options.pulse.beat();
             self.relay.borrow_mut().handle_timeout(self.now());
             self.after_input();
             self.publish();

@@ -2,22 +2,25 @@
 //! relay through its operator socket, looks after the mail on disk, and hands what concerns users on to relayd.
 #![forbid(unsafe_code)]
 
+mod machine;
 mod operate;
 mod store;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use manual::Manual;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tuning::{Config, ConfigErrors};
+use tuning::{Config, ConfigErrors, Effective, Environment};
 
 const EXAMPLES: &str = "\
 Examples:
   relayctl config default --url grooveDNS://relay.example.com > furrow.toml
   relayctl config check furrow.toml
   relayctl config explain limits.message_bytes
+  relayctl host check
   relayctl user token --data /var/lib/furrow --account grooveAccount://...@
   relayctl status
   relayctl top
@@ -34,6 +37,10 @@ Examples:
     relayctl config default --url grooveDNS://relay.example.com > furrow.toml
   See everything that is wrong with a file, with its lines:
     relayctl config check furrow.toml
+  See what the relay will obey, and where each value comes from:
+    relayctl config show --effective furrow.toml
+  See what a change would change:
+    relayctl config diff /etc/furrow/furrow.toml furrow.toml
   What a key means, what it may be, what it is by default:
     relayctl config explain timers.idle
   The same for all keys, in Markdown:
@@ -67,6 +74,11 @@ enum Command {
     /// Check, explain and write the relay's configuration file.
     #[command(subcommand, after_help = CONFIG_HELP)]
     Config(ConfigCommand),
+    /// Check whether this machine is as a relay wants it.
+    #[command(subcommand, after_help = machine::HELP)]
+    Host(machine::Host),
+    /// Write the manual pages and the completions of shells.
+    Manual(Manual),
     /// Look after users: token, list, show, lock, unlock, clear-keys. The same as `relayd user`.
     #[command(disable_help_flag = true)]
     User {
@@ -90,6 +102,22 @@ enum ConfigCommand {
         /// Do not ask whether this machine has the processors that the file names.
         #[arg(long)]
         any_host: bool,
+    },
+    /// Print what the relay obeys with this file: what differs from the defaults, with where it comes from.
+    Show {
+        /// The configuration file.
+        file: PathBuf,
+        /// All keys, the defaults too.
+        #[arg(long)]
+        effective: bool,
+    },
+    /// Print what differs between two configuration files, presets and environment included, and whether the change takes a
+    /// restart.
+    Diff {
+        /// The one in use.
+        from: PathBuf,
+        /// The other one.
+        to: PathBuf,
     },
     /// Print the reference of all keys in Markdown.
     Reference,
@@ -118,6 +146,8 @@ enum Refusal {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Config(command) => configure(command),
+        Command::Host(command) => examine(command),
+        Command::Manual(manual) => write_manual(&manual),
         Command::User { arguments } => {
             let error = relayd_user(&arguments);
             eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
@@ -161,6 +191,27 @@ fn configure(command: ConfigCommand) -> ExitCode {
     }
 }
 
+fn write_manual(manual: &Manual) -> ExitCode {
+    match manual.write(Arguments::command()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relayctl: {}: {error}", manual.directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn examine(command: machine::Host) -> ExitCode {
+    match machine::answer(command) {
+        Ok((text, code)) if print(&text) == ExitCode::SUCCESS => code,
+        Ok(_) => ExitCode::FAILURE,
+        Err(errors) => {
+            eprintln!("{errors}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 /// Becomes `relayd user`: the user database is relayd's, and so is every program line that opens it. Returns only if that fails.
 fn relayd_user(arguments: &[OsString]) -> std::io::Error {
     let relayd = match std::env::current_exe() {
@@ -175,6 +226,13 @@ fn answer(command: ConfigCommand) -> Result<String, Refusal> {
         ConfigCommand::Check { file, any_host } => {
             if any_host { Config::load_for_any_host(&file) } else { Config::load(&file) }?;
             Ok(format!("{}: right\n", file.display()))
+        }
+        ConfigCommand::Show { file, effective } => {
+            Ok(Effective::load(&file, &Environment::of_process())?.to_toml(effective))
+        }
+        ConfigCommand::Diff { from, to } => {
+            let environment = Environment::of_process();
+            Ok(Effective::load(&from, &environment)?.diff(&Effective::load(&to, &environment)?))
         }
         ConfigCommand::Reference => Ok(tuning::reference()),
         ConfigCommand::Explain { key } => {

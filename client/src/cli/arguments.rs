@@ -106,6 +106,8 @@ pub(crate) enum Command {
     },
     /// Print your names and your relay.
     Whoami,
+    /// Write the manual pages and the completions of shells.
+    Manual(manual::Manual),
 }
 
 #[derive(Debug, Args)]

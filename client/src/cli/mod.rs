@@ -17,6 +17,7 @@ pub(crate) use arguments::Arguments;
 pub(crate) use printer::Printer;
 
 use arguments::{Command, PresenceCommand};
+use clap::CommandFactory as _;
 use connect::Home;
 use failure::Failure;
 
@@ -34,5 +35,8 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<(), F
         }
         Command::Presence { command: PresenceCommand::Set(set) } => presence::set(set, home, printer).await,
         Command::Whoami => whoami::run(&directory, printer),
+        Command::Manual(manual) => {
+            manual.write(Arguments::command()).map_err(Failure::about(&manual.directory.display()))
+        }
     }
 }

@@ -57,8 +57,10 @@ pub struct RelayConfig {
     pub presence: PresenceConfig,
     /// RetryTime with TryLater.
     pub retry_time: Duration,
-    /// ReturnTime with Resting.
+    /// The least ReturnTime with Resting.
     pub return_time: Duration,
+    /// What is added to it: each connection is told a ReturnTime of its own, drawn evenly from this range in whole seconds.
+    pub return_time_spread: Duration,
 }
 
 impl RelayConfig {
@@ -89,6 +91,7 @@ impl RelayConfig {
             presence: PresenceConfig::default(),
             retry_time: Duration::from_secs(30),
             return_time: Duration::from_secs(30),
+            return_time_spread: Duration::from_secs(30),
         }
     }
 }

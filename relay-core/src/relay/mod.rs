@@ -522,10 +522,18 @@ impl Relay {
         self.draining = true;
     }
 
-    /// Ends all connections with ConnectClose Resting and the configured ReturnTime.
+    /// Ends all connections with ConnectClose Resting. Each gets a ReturnTime of its own from the configured range, so that
+    /// they do not all come back in one second.
     pub fn close_all(&mut self, now: Timestamp) {
-        let return_time = self.config.return_time;
-        self.disconnect(now, &Whom::Everybody, CloseReason::Resting, return_time);
+        let (return_time, spread) = (self.config.return_time, self.config.return_time_spread);
+        self.send_away(now, &Whom::Everybody, CloseReason::Resting, return_time, spread);
+    }
+
+    /// Obeys another configuration from now on: limits at the next decision, deadlines with the next connection. The number
+    /// of shards, and who shares the counters of half-open connections, stay as they were.
+    pub fn reconfigure(&mut self, config: Arc<RelayConfig>) {
+        debug_assert_eq!(config.shards, self.config.shards, "mail would move to other homes");
+        self.config = config;
     }
 
     /// Connections at present.
