@@ -9,6 +9,7 @@ mod collector;
 mod compare;
 mod failure;
 mod floor;
+mod gate;
 mod holder;
 mod link;
 mod load;

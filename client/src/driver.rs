@@ -1,13 +1,13 @@
 //! The background task: owns the machine and the transport, and carries everything between them and the application.
 
 use crate::body::{Body, BodySource};
+use crate::carrier::ladder::Ladder;
+use crate::carrier::{Carrier, Pipe};
 use crate::clock::Clock;
 use crate::handle::State;
 use crate::incoming::{Piece, Received};
 use crate::outgoing::{Receipt, SendError};
 use crate::presence::{Board, Ear, Ears};
-use crate::relay_identity::RelayIdentity;
-use crate::transport::Transport;
 use bytes::Bytes;
 use relay_core::address::DeviceUrl;
 use relay_core::client::{
@@ -64,18 +64,19 @@ struct OnItsWay {
     _room: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
-type Dialling = Pin<Box<dyn Future<Output = io::Result<Transport>> + std::marker::Send>>;
+type Dialled = io::Result<(Pipe, Carrier)>;
+type Dialling = Pin<Box<dyn Future<Output = Dialled> + std::marker::Send>>;
 
 enum Link {
     Down,
     Dialling(Dialling),
-    Up(Transport),
+    Up(Pipe),
 }
 
 /// What woke the task.
 enum Wake {
     Command(Option<Command>),
-    Dialled(io::Result<Transport>),
+    Dialled(Dialled),
     Transport(io::Result<()>),
     Time,
 }
@@ -83,7 +84,7 @@ enum Wake {
 pub(crate) struct Driver {
     pub(crate) machine: Machine,
     pub(crate) clock: Clock,
-    pub(crate) relay: RelayIdentity,
+    pub(crate) ladder: Ladder,
     pub(crate) state: watch::Sender<State>,
     /// Why the relay has no presence for us.
     pub(crate) presence_refused: watch::Sender<Option<OpenResponseId>>,
@@ -195,8 +196,9 @@ impl Running {
                     self.command(command);
                 }
             }
-            Wake::Dialled(Ok(transport)) => {
-                self.link = Link::Up(transport);
+            Wake::Dialled(Ok((pipe, carrier))) => {
+                self.link = Link::Up(pipe);
+                self.driver.ladder.opened(carrier);
                 self.driver.machine.transport_up(self.driver.clock.now());
             }
             Wake::Dialled(Err(error)) | Wake::Transport(Err(error)) => self.lost(&error),
@@ -234,7 +236,7 @@ impl Running {
         match event {
             Event::Dial => {
                 self.refused_accounts = 0;
-                self.link = Link::Dialling(Box::pin(Transport::dial(self.driver.relay.clone())));
+                self.link = Link::Dialling(Box::pin(self.driver.ladder.dial()));
                 self.driver.state.send_if_modified(|state| {
                     let first = matches!(state, State::Connecting);
                     *state = State::Connecting;
@@ -243,10 +245,12 @@ impl Running {
             }
             Event::Ready => {
                 let attached = self.refused_accounts == 0;
+                self.driver.ladder.works();
                 self.driver.state.send_replace(State::Ready { attached });
             }
             Event::Disconnected { cause, retry_at } => self.disconnected(cause, retry_at),
             Event::RegistrationNeeded => {
+                self.driver.ladder.works();
                 self.driver.state.send_replace(State::RegistrationNeeded);
             }
             Event::AccountRegistrationNeeded(account) | Event::AccountRefused(account) => {
@@ -285,6 +289,7 @@ impl Running {
     }
 
     fn disconnected(&mut self, cause: Disconnected, retry_at: relay_core::time::Timestamp) {
+        self.driver.ladder.ended(cause);
         let retry_in = self.driver.clock.until(retry_at);
         tracing::info!(%cause, ?retry_in, "disconnected");
         self.driver.state.send_replace(State::Disconnected { cause, retry_in });

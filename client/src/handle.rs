@@ -1,5 +1,7 @@
 //! The handle that an application holds: cheap to clone, the client lives until the last one is gone or [`Client::close`] is called.
 
+use crate::carrier::ladder::Ladder;
+use crate::carrier::{Carrier, Memory, Proxies};
 use crate::clock::Clock;
 use crate::driver::{self, Command, Driver};
 use crate::entropy::SystemEntropy;
@@ -14,6 +16,7 @@ use relay_core::client::{
 };
 use relay_core::presence::Status;
 use relay_core::sstp::{ConnectResponseId, OpenResponseId};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
@@ -28,12 +31,24 @@ pub struct Config {
     pub profile: ClientProfile,
     /// Its bounds.
     pub limits: Limits,
+    /// The only way to the relay to be used; without it the best that works, see [`Carrier`].
+    pub carrier: Option<Carrier>,
+    /// The proxies that there are.
+    pub proxies: Proxies,
+    /// The directory in which to remember the way that works.
+    pub memory: Option<PathBuf>,
 }
 
 impl Config {
-    /// A client with the default limits.
+    /// A client with the default limits, and with the proxies of its profile or else of the environment.
     pub fn new(profile: ClientProfile) -> Self {
-        Self { profile, limits: Limits::default() }
+        let proxies = profile.proxies.clone().unwrap_or_else(Proxies::from_environment);
+        Self { profile, limits: Limits::default(), carrier: None, proxies, memory: None }
+    }
+
+    fn ladder(&self, clock: Clock) -> Ladder {
+        let memory = Memory(self.memory.clone());
+        Ladder::new(self.profile.relay.clone(), self.proxies.clone(), self.carrier, memory, clock)
     }
 
     fn machine(&self, clock: &Clock) -> Result<Machine, UrlsTooLong> {
@@ -170,7 +185,7 @@ impl Client {
         tokio::spawn(driver::run(Driver {
             machine,
             clock,
-            relay: config.profile.relay.clone(),
+            ladder: config.ladder(clock),
             state: to_state,
             presence_refused: to_refused,
             commands: from_handles,

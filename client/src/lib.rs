@@ -40,11 +40,16 @@
 //! [`Client::watch`] gives the statuses of other devices as a stream; one [`StatusWatch`] can ask at several relays. While a relay
 //! cannot be reached its devices are unknown, and then come back by themselves.
 //!
+//! *Ways.* Where a firewall closes the straight way, a client goes through proxies or inside HTTP: [`Carrier`] has the order in which
+//! it tries, [`Config`] the proxies, and the one that worked is remembered where [`Config::memory`] says.
+//!
 //! *Memory.* Queued bodies, incoming bytes that nobody has read, and output are bounded by [`Config::limits`]. A body from
 //! [`Body::file`] or a [`BodySource`] of one's own is read in pieces while it is sent; an incoming body can be read in pieces while it arrives.
 #![forbid(unsafe_code)]
 
 mod body;
+mod bridge;
+mod carrier;
 mod clock;
 mod driver;
 mod entropy;
@@ -56,9 +61,10 @@ mod presence;
 mod profile;
 mod relay_identity;
 mod tls;
-mod transport;
 
 pub use body::{Body, BodySource, Read};
+pub use bridge::carry;
+pub use carrier::{Carrier, Proxies, Proxy, ProxyUrlError, UnknownCarrier};
 pub use clock::Clock;
 pub use entropy::SystemEntropy;
 pub use handle::{Client, Config, NotReady, Register, State};
@@ -67,7 +73,7 @@ pub use naming::{Key, new_account_url, new_device_url, new_identity_url};
 pub use outgoing::{Delivery, Message, Receipt, SendError};
 pub use presence::{StatusChange, StatusWatch};
 pub use profile::{ClientProfile, ProfileError};
-pub use relay_identity::{RelayIdentity, RelayIdentityError};
+pub use relay_identity::{Fallback, RelayIdentity, RelayIdentityError};
 pub use tls::{RelayTls, RelayTlsError};
 
 pub use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, InvalidUrl, ResourceUrl};
@@ -76,6 +82,7 @@ pub use relay_core::client::{
     UrlsTooLong,
 };
 pub use relay_core::directory::Profile as SecurityProfile;
+pub use relay_core::http::proxy::Credentials as ProxyCredentials;
 pub use relay_core::presence::{Status, UnknownStatus};
 pub use relay_core::security::RegisterStatus;
 pub use relay_core::sstp::{CloseReason, ConnectResponseId, OpenResponseId, StatusId};

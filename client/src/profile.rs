@@ -1,6 +1,7 @@
 //! A client's own names and keys, and the directory where they rest: `client.toml`, `device.key` and `account.key`, for the
 //! owner's eyes only.
 
+use crate::carrier::{Proxies, ProxySettings, ProxyUrlError};
 use crate::entropy::SystemEntropy;
 use crate::naming::{new_account_url, new_device_url, new_identity_url};
 use crate::relay_identity::{self, RelayIdentity, RelayIdentityError};
@@ -33,6 +34,8 @@ pub struct ClientProfile {
     pub account_keys: Arc<ClientCredentials>,
     /// The account's identities as far as this device knows.
     pub identities: Vec<IdentityUrl>,
+    /// The proxies on the way, if they are not to be those of the environment.
+    pub proxies: Option<Proxies>,
 }
 
 /// Why a client directory cannot be used.
@@ -59,6 +62,9 @@ pub enum ProfileError {
     /// The relay in `client.toml`.
     #[error("{PROFILE_FILE}: {0}")]
     Relay(#[from] RelayIdentityError),
+    /// A proxy in `client.toml`.
+    #[error("{PROFILE_FILE}: proxy: {0}")]
+    Proxy(#[from] ProxyUrlError),
     /// A key file.
     #[error("{path}: {source}")]
     Key {
@@ -76,6 +82,8 @@ struct File {
     device_url: String,
     account_url: String,
     identities: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy: Option<ProxySettings>,
     relay: relay_identity::File,
 }
 
@@ -96,6 +104,7 @@ impl ClientProfile {
             account_keys: keys(),
             identities: vec![new_identity_url()],
             relay,
+            proxies: None,
         }
     }
 
@@ -115,6 +124,7 @@ impl ClientProfile {
             account_url: AccountUrl::new(file.account_url)?,
             account_keys: load_keys(directory.join(ACCOUNT_KEY_FILE))?,
             identities,
+            proxies: file.proxy.map(Proxies::try_from).transpose()?,
         })
     }
 
@@ -142,6 +152,7 @@ impl ClientProfile {
             device_url: self.device_url.to_string(),
             account_url: self.account_url.to_string(),
             identities: self.identities.iter().map(ToString::to_string).collect(),
+            proxy: self.proxies.as_ref().map(ProxySettings::from),
             relay: (&self.relay).into(),
         };
         let text = toml::to_string(&file).expect("a profile has a TOML form");
@@ -185,6 +196,7 @@ mod tests {
             addresses: vec!["127.0.0.1:2492".into()],
             public_keys: RelayKeys::generate(&mut SystemEntropy::default()).public().clone(),
             tls: None,
+            fallback: crate::Fallback::default(),
         })
     }
 
@@ -199,6 +211,23 @@ mod tests {
         assert_eq!((&read.account_url, &read.identities), (&made.account_url, &made.identities));
         assert_eq!(*read.device_keys.encode(), *made.device_keys.encode());
         assert_eq!(*read.account_keys.encode(), *made.account_keys.encode());
+    }
+
+    #[test]
+    fn proxies_survive_the_directory_and_a_wrong_url_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut made = profile();
+        let socks = Some("socks5://me:p%40ss:word@[::1]:9");
+        made.proxies = Some(Proxies::configured(Some("web"), None, socks, &["localhost".into()]).unwrap());
+        made.create(parent.path()).unwrap();
+        assert_eq!(ClientProfile::load(parent.path()).unwrap().proxies, made.proxies);
+        let path = parent.path().join(PROFILE_FILE);
+        let text = fs::read_to_string(&path).unwrap().replace("http://web", "ftp://web");
+        fs::write(&path, text).unwrap();
+        assert!(matches!(
+            ClientProfile::load(parent.path()),
+            Err(ProfileError::Proxy(ProxyUrlError::Scheme))
+        ));
     }
 
     #[test]

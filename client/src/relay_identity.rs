@@ -21,6 +21,26 @@ pub struct RelayIdentity {
     pub public_keys: RelayPublicKeys,
     /// How it is reached by TLS. If this is there, a client uses nothing else.
     pub tls: Option<RelayTls>,
+    /// Where else it is reached, by those whose firewall does not let them to its addresses.
+    pub fallback: Fallback,
+}
+
+/// Other ways to a relay, each `HOST:PORT`, tried in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    /// Where it speaks SSTP on port 443 (Secure Tunnel), which is not TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnel: Vec<String>,
+    /// Where it speaks HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<String>,
+}
+
+impl Fallback {
+    fn is_empty(&self) -> bool {
+        self.tunnel.is_empty() && self.http.is_empty()
+    }
 }
 
 /// Why a file is not a relay identity.
@@ -70,6 +90,8 @@ pub(crate) struct File {
     public_keys: PublicKeys,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tls: Option<Tls>,
+    #[serde(default, skip_serializing_if = "Fallback::is_empty")]
+    fallback: Fallback,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,6 +164,7 @@ impl From<&RelayIdentity> for File {
                 server_name,
                 trusted,
             }),
+            fallback: identity.fallback.clone(),
         }
     }
 }
@@ -163,7 +186,13 @@ impl TryFrom<File> for RelayIdentity {
             return Err(RelayIdentityError::Fingerprint { found, stated: file.fingerprint });
         }
         let tls = file.tls.map(checked_tls).transpose()?;
-        Ok(Self { relay_url: DeviceUrl::new(file.relay_url)?, addresses: file.addresses, public_keys, tls })
+        let fallback = file.fallback;
+        let most = fallback.tunnel.len().max(fallback.http.len());
+        if most > MAX_ADDRESSES {
+            return Err(RelayIdentityError::Addresses(most));
+        }
+        let relay_url = DeviceUrl::new(file.relay_url)?;
+        Ok(Self { relay_url, addresses: file.addresses, public_keys, tls, fallback })
     }
 }
 
@@ -204,6 +233,10 @@ mod tests {
             addresses: vec!["127.0.0.1:2492".into(), "relay.example:443".into()],
             public_keys: RelayKeys::generate(&mut SystemEntropy::default()).public().clone(),
             tls: None,
+            fallback: Fallback {
+                tunnel: vec!["relay.example:443".into()],
+                http: vec!["relay.example:80".into()],
+            },
         }
     }
 

@@ -11,6 +11,7 @@
 //! * [`presence`]: WAN DPP, the messages by which devices publish and learn who is online.
 //! * [`directory`]: what a relay knows of devices, accounts and identities.
 //! * [`store`]: what the relay asks of a mailbox log, and what the log gives back.
+//! * [`http`]: SSTP inside HTTP and through proxies, at both ends.
 //! * [`relay`]: one shard's whole brain: who gets which message, when it is complete, what is acknowledged.
 //! * [`spmr`]: the messages of management servers, both ends.
 //! * [`time`]: time and randomness as arguments.
@@ -20,6 +21,7 @@ pub mod address;
 mod chain;
 pub mod client;
 pub mod directory;
+pub mod http;
 pub mod presence;
 pub mod relay;
 pub mod security;

@@ -2,7 +2,10 @@
 //!
 //! A relay with two shards runs as a child process in a temporary directory; Alice (modern security profile) sends Bob (legacy
 //! profile), who is offline, bodies of every interesting size; the relay is killed, started again, and Bob collects. Every byte
-//! is compared.
+//! is compared. Then somebody sends a message to themselves on each of the ways to a relay.
+
+mod carriers;
+mod proxy;
 
 use crate::init::{InitError, init};
 use bytes::Bytes;
@@ -41,7 +44,9 @@ pub struct Outcome {
     pub duplicates: usize,
     /// Bodies that were not what was sent.
     pub damaged: usize,
-    /// Payload bytes that Bob got.
+    /// Ways to the relay on which a message went there and back.
+    pub carriers: usize,
+    /// Payload bytes that were received.
     pub bytes: u64,
     /// From the start of the second relay to its first answer, in milliseconds.
     pub restart_ms: u64,
@@ -120,16 +125,23 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
     let say = Narrator { start: Instant::now(), json };
     let directory = tempfile::tempdir().map_err(system("temporary directory"))?;
     let mut config = Config::new("grooveDNS://demo.localhost");
-    config.listen.sstp = vec![free_address().map_err(system("free port"))?];
+    let free_port = || free_address().map_err(system("free port"));
+    // The second one stands for port 443.
+    let tunnel = free_port()?;
+    config.listen.sstp = vec![free_port()?, tunnel];
+    config.listen.http = vec![free_port()?];
+    config.http.poll_interval = Duration::from_secs(1);
     config.shards.count = 2;
     config.shards.pin = false;
     config.log.level = tuning::LogLevel::Warn;
     let made = init(directory.path(), &config)?;
-    let relay_identity = RelayIdentity::load(&made.identity)?;
+    let mut relay_identity = RelayIdentity::load(&made.identity)?;
+    relay_identity.addresses.retain(|address| *address != tunnel.to_string());
+    relay_identity.fallback.tunnel = vec![tunnel.to_string()];
 
     let mut relay = RelayProcess::start(&made.config)?;
     let alice = Person::new(relay_identity.clone(), SecurityProfile::Modern)?;
-    let mut bob = Person::new(relay_identity, SecurityProfile::Legacy)?;
+    let mut bob = Person::new(relay_identity.clone(), SecurityProfile::Legacy)?;
     alice.register().await?;
     bob.register().await?;
     say.step("a relay with two shards runs; Alice (modern) and Bob (legacy) have registered");
@@ -165,10 +177,13 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
     say.step("Bob has collected his mail and compared every byte");
     bob.leave().await;
     alice.leave().await;
+    let carriers = carriers::try_each(&relay_identity, &mut outcome).await?;
+    say.step("somebody has sent a message to themselves on each way to the relay");
     let status = relay.terminate().await?;
     outcome.exit_code = status.code();
     say.step(&format!("the relay was asked to end (SIGTERM): {status}"));
     say.line(&table.to_string());
+    say.line(&carriers.to_string());
     outcome.lost = outcome.sent - outcome.received;
     outcome.ok = outcome.lost == 0 && outcome.damaged == 0 && status.success();
     Ok(outcome)
@@ -212,9 +227,12 @@ struct Person {
 
 impl Person {
     fn new(relay: RelayIdentity, profile: SecurityProfile) -> Result<Self, DemoError> {
-        let profile = ClientProfile::generate_in(relay, profile);
-        let client = Client::connect(ClientConfig::new(profile.clone()))?;
-        Ok(Self { profile, client })
+        Self::with(ClientConfig::new(ClientProfile::generate_in(relay, profile)))
+    }
+
+    fn with(config: ClientConfig) -> Result<Self, DemoError> {
+        let profile = config.profile.clone();
+        Ok(Self { profile, client: Client::connect(config)? })
     }
 
     async fn register(&self) -> Result<(), DemoError> {

@@ -152,6 +152,8 @@ pub struct Parcel {
     pub socket: Passed,
     /// Its TLS, if it has one.
     pub tls: Option<TlsSession>,
+    /// It speaks HTTP.
+    pub http: bool,
     /// What was received.
     pub bytes: Bytes,
 }
@@ -193,14 +195,23 @@ impl Handover {
             }
             self.next_token.set(token + 1);
         }
-        let Parcel { to, socket, tls, bytes } = parcel;
-        match mesh.push(Sender::Shard(self.shard), to, Letter::HandOff { socket, tls, bytes }) {
-            Err(Letter::HandOff { socket, tls, bytes }) => Err(Parcel { to, socket, tls, bytes }),
+        let Parcel { to, socket, tls, http, bytes } = parcel;
+        match mesh.push(Sender::Shard(self.shard), to, Letter::HandOff { socket, tls, http, bytes }) {
+            Err(Letter::HandOff { socket, tls, http, bytes }) => Err(Parcel { to, socket, tls, http, bytes }),
             _ => {
                 mesh.ring(to);
                 Ok(())
             }
         }
+    }
+
+    /// Sends a socket ahead of its letter, if tables are not shared. What the letter is to say of it; `None` if it did not go.
+    pub fn send_ahead(&self, mesh: &Mesh<Letter>, to: ShardId, socket: OwnedFd) -> Option<Passed> {
+        let Some(lines) = mesh.lines() else { return Some(Passed::Open(socket)) };
+        let token = self.next_token.get();
+        let went = lines.pass(to, token, socket.as_fd()).is_ok_and(|went| went);
+        self.next_token.set(token + u64::from(went));
+        went.then_some(Passed::ThroughHatch(token))
     }
 
     /// The socket that a letter brought, or announced. It is in the hatch by then.
@@ -236,7 +247,11 @@ mod tests {
     const B: ShardId = ShardId(1);
 
     fn parcel(file: File) -> Parcel {
-        Parcel { to: B, socket: Passed::Open(file.into()), tls: None, bytes: Bytes::from_static(b"so far") }
+        carry(Passed::Open(file.into()))
+    }
+
+    fn carry(socket: Passed) -> Parcel {
+        Parcel { to: B, socket, tls: None, http: false, bytes: Bytes::from_static(b"so far") }
     }
 
     fn text(text: &str) -> File {
@@ -304,9 +319,7 @@ mod tests {
         let (near, mut far) = UnixStream::pair().unwrap();
         let handover = Handover::new(A);
         let socket = Passed::Open(near.into());
-        handover
-            .post(&mesh, Parcel { to: B, socket, tls: None, bytes: Bytes::from_static(b"so far") })
-            .unwrap();
+        handover.post(&mesh, carry(socket)).unwrap();
         let home = Handover::new(B);
         let taken = letters(&mesh).pop().map(|socket| home.unpack(&mesh, socket).unwrap());
         drop(taken);

@@ -60,6 +60,8 @@ events! {
         "The start takes as long as copying the mail, and twice its room on the disk meanwhile.";
     SHARDS_SHARE_PROCESSORS = 113, Warn, "shards share processors: set shards.pin = false, or fewer of them",
         "More pinned shards than processors wait for each other.";
+    NOBODY_LISTENS = 114, Warn, "the configuration names an address that the socket unit does not have; nobody listens there",
+        "The service manager's sockets stand in for `key`. Give furrow-relayd.socket the address, or take it out of the configuration.";
     STOPPING = 120, Info, "stopping",
         "A signal asked the relay to end. It completes what it has, tells its peers when to return, and ends.";
     SHARD_STOPPED = 121, Info, "shard stopped",
@@ -68,16 +70,29 @@ events! {
         "The event `suppressed_event` came so often that `count` lines were left out. Look at the lines that were not.";
 
     LOG_DAMAGED = 3001, Error, "the log is damaged",
-        "Records could not be read when the shard started; everything else was restored. Look at the disk (SMART, kernel log); \
-         keep a copy of the data folder before you repair anything.";
+        "Records could not be read when the shard started; everything else was restored. No more messages are lost than \
+         `damaged_records` and what `missing_segments` held. Look at the disk (SMART, kernel log); keep a copy of the data folder \
+         before you repair anything with `relayctl store rebuild`.";
     APPEND_FAILED = 3002, Error, "mail could not be stored; trying again",
         "Nothing in it was acknowledged, so nothing is lost. `error` says why: most often the disk is full or broken.";
     READ_FAILED = 3003, Error, "stored mail could not be read",
-        "The message stays on disk and is skipped until the next start. Look at the disk.";
+        "The message leaves its mailboxes: see 3010. Look at the disk.";
     MAINTENANCE_FAILED = 3004, Warn, "the log could not be maintained",
         "Space is not given back for now; it is tried again. If it goes on, look at the disk's room and health.";
     REGISTRATION_NOT_STORED = 3005, Error, "a registration could not be stored",
         "The user was told InternalError and will try again. Look at the disk.";
+    SEGMENT_MISSING = 3006, Error, "a segment file is gone, and all mail in it: restore it from a backup",
+        "Somebody or something removed a file of the data folder: find out what.";
+    STRETCH_DAMAGED = 3007, Error, "a stretch of the log cannot be read",
+        "`records` records were there. Those that can be told follow as 3008.";
+    MESSAGE_LOST = 3008, Error, "a stored message is lost",
+        "Its `mailboxes` will not get it, and its sender believes that they will. Tell them, or restore a backup.";
+    DISK_FULL = 3009, Error, "the disk is full: mail waits with its senders, delivery goes on",
+        "Make room. Mail is tried again every second; what is collected makes room too.";
+    MESSAGE_UNREADABLE = 3010, Error, "a stored message is lost: it cannot be read back",
+        "As 3008; the damage came after the start.";
+    READ_AGAIN = 3011, Error, "stored mail is read again",
+        "The disk refused the read; it is tried every second. Look at the disk.";
     SEGMENT_LEFT_BEHIND = storage::events::SEGMENT_LEFT_BEHIND, Warn, "an unfinished segment file stays behind",
         "Remove the file `path` when the relay is stopped.";
     USER_RECORD_DAMAGED = storage::events::USER_RECORD_DAMAGED, Warn, "a record of the user database counts as missing",
@@ -106,6 +121,8 @@ events! {
         "It stays in the old log, which is kept: see 3112. Look at the disk.";
     OLD_LOG_KEPT = storage::events::OLD_LOG_KEPT, Warn, "an old log with unreadable mail is kept here",
         "Keep the folder `log` until you know that nothing in it can be saved; then remove it.";
+    SEGMENT_KEEPS_SPACE = storage::events::SEGMENT_KEEPS_SPACE, Warn, "a segment file that nothing needs keeps its space",
+        "It is removed later. Look at the disk.";
     LISTING_DAMAGED = storage::events::LISTING_DAMAGED, Error,
         "the state of the listed users is damaged; they need to be listed anew",
         "The management server is told so when it next adds a user. Look at the disk.";
@@ -144,6 +161,10 @@ events! {
         "As 4001.";
     PRIORITY_KEPT = 6006, Warn, "a side thread keeps the priority of a shard",
         "Many registrations slow mail down a little. `error` says why the system refuses.";
+    MANAGER_DEAF = 6007, Warn, "the service manager cannot be told how the relay is",
+        "`error` says why. Without the watchdog's messages the manager restarts the relay: look at NOTIFY_SOCKET and NotifyAccess.";
+    WATCHDOG_PANICKED = 6008, Error, "the watchdog's thread panicked",
+        "A defect: report it with the lines before. The service manager restarts the relay.";
 
     CERTIFICATE_READ = 7001, Info, "the certificate was read again",
         "New connections are shown the new one.";
@@ -161,6 +182,12 @@ events! {
         "An operator undid the drain.";
     KEYS_CLEARED = 7008, Info, "keys were cleared by an operator",
         "The device or account registers anew when it comes next.";
+    KEY_CHANGED = 7009, Info, "a changed key is obeyed from now on",
+        "The configuration was read again: `key` was `from` and is `to`. Deadlines hold for new connections.";
+    KEY_WAITS = 7010, Warn, "a changed key waits for a restart",
+        "The configuration was read again: `key` is `to` in the file, and the relay obeys `from` until it is restarted.";
+    CONFIGURATION_KEPT = 7011, Error, "the configuration stays as it was",
+        "`error` says what is wrong in the file. Mend it and reload again.";
 
     MANAGERS_SERVED = 7100, Info, "management servers are served",
         "The port of `management.listen` is open.";

@@ -1,7 +1,8 @@
 //! A new relay's files: its configuration, its keys, and the identity file that its clients are given.
 
 use crate::server::{ServerError, read_keys};
-use client::{DeviceUrl, InvalidUrl, RelayIdentity, RelayTls, RelayTlsError, SystemEntropy};
+use client::{DeviceUrl, Fallback, InvalidUrl, RelayIdentity, RelayTls, RelayTlsError, SystemEntropy};
+use relay_core::http::profile::TUNNEL_PORT;
 use relay_core::security::RelayKeys;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -18,6 +19,8 @@ pub struct Reachable {
     pub addresses: Vec<String>,
     /// The same for TLS.
     pub tls_addresses: Vec<String>,
+    /// The same for HTTP.
+    pub http_addresses: Vec<String>,
     /// The name in its certificate; if absent, the host in the relay's URL.
     pub tls_name: Option<String>,
 }
@@ -91,6 +94,7 @@ pub fn init_for(directory: &Path, config: &Config, reachable: &Reachable) -> Res
     device_url(config)?;
     dialable(&config.listen.sstp, &reachable.addresses, "--address")?;
     dialable(&config.listen.tls, &reachable.tls_addresses, "--tls-address")?;
+    dialable(&config.listen.http, &reachable.http_addresses, "--http-address")?;
     let made_directory = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made_directory.map_err(failed(directory))?;
     let keys = RelayKeys::generate(&mut SystemEntropy::default());
@@ -134,12 +138,24 @@ pub fn identity(config: &Config, reachable: &Reachable) -> Result<RelayIdentity,
             Some(tls)
         }
     };
+    let (addresses, tunnel) =
+        usual_and_tunnel(dialable(&config.listen.sstp, &reachable.addresses, "--address")?);
+    let http = dialable(&config.listen.http, &reachable.http_addresses, "--http-address")?;
     Ok(RelayIdentity {
         relay_url: device_url(config)?,
-        addresses: dialable(&config.listen.sstp, &reachable.addresses, "--address")?,
+        addresses,
         public_keys: keys.public().clone(),
         tls,
+        fallback: Fallback { tunnel, http },
     })
+}
+
+/// Sets those on port 443 apart, which firewalls leave open, if there are any others.
+fn usual_and_tunnel(addresses: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let port = format!(":{TUNNEL_PORT}");
+    let (tunnel, usual): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.ends_with(&port));
+    if usual.is_empty() { (tunnel, usual) } else { (usual, tunnel) }
 }
 
 fn device_url(config: &Config) -> Result<DeviceUrl, InvalidUrl> {
@@ -204,6 +220,24 @@ mod tests {
         let keys = std::fs::read(&made.keys).unwrap();
         assert!(matches!(init(directory.path(), &config), Err(InitError::File { .. })));
         assert_eq!(std::fs::read(&made.keys).unwrap(), keys);
+    }
+
+    #[test]
+    fn clients_are_told_of_port_443_and_of_http() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::new(URL);
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        config.listen.sstp = vec![at("127.0.0.1:443"), at("127.0.0.1:2492")];
+        config.listen.http = vec![at("0.0.0.0:80")];
+        let undialable = init(&directory.path().join("first"), &config).unwrap_err();
+        assert!(matches!(undialable, InitError::Undialable(_, "--http-address")));
+        let reachable =
+            Reachable { http_addresses: vec!["relay.example.com:80".into()], ..Reachable::default() };
+        let made = init_for(&directory.path().join("second"), &config, &reachable).unwrap();
+        let identity = RelayIdentity::load(&made.identity).unwrap();
+        assert_eq!(identity.addresses, ["127.0.0.1:2492"]);
+        assert_eq!(identity.fallback.tunnel, ["127.0.0.1:443"]);
+        assert_eq!(identity.fallback.http, ["relay.example.com:80"]);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Order, Receipt, Registered, ShardId};
+use relay_core::relay::{ConnectionId, MeshItem, Order, Receipt, Registered, RelayConfig, ShardId};
 use relay_core::spmr::Defaults;
 use relay_core::sstp::SessionId;
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Held by whoever has been asked for something; who asked knows by its end that it is done.
@@ -18,14 +19,24 @@ pub type Done = mpsc::Sender<Infallible>;
 pub enum Letter {
     /// From the relay of another shard.
     Mesh(MeshItem),
-    /// A connection whose home is the receiving shard, with what was received on it.
+    /// A connection whose home is the receiving shard, or an HTTP connection whose virtual connection it owns, with what was
+    /// received on it.
     HandOff {
         /// The socket.
         socket: Passed,
         /// Its TLS, if it has one.
         tls: Option<TlsSession>,
+        /// It speaks HTTP.
+        http: bool,
         /// What was received.
         bytes: Bytes,
+    },
+    /// A connection that another shard accepted from a listening socket that it holds for all.
+    Accepted {
+        /// The socket.
+        socket: Passed,
+        /// Which of the listeners it came from; they are the same, in the same order, on every shard.
+        listener: usize,
     },
     /// The side thread has judged a registration.
     Registered {
@@ -53,6 +64,8 @@ pub enum Letter {
     Resume(Done),
     /// An operator's or manager's order.
     Command(Command),
+    /// Obey other limits and deadlines from now on.
+    Reconfigure(Arc<RelayConfig>),
     /// Shut down.
     Stop,
 }

@@ -1,6 +1,7 @@
 //! The thread-per-core runtime of the relay: it gives [`relay_core::relay::Relay`] sockets, a disk, a clock and neighbours.
 //!
 //! * [`server`]: starting and stopping the whole relay.
+//! * [`running`]: what a running relay does when it is told to read its configuration again.
 //! * [`worker`]: one shard, an executor on one core with its relay, its log and its tasks.
 //! * [`transport`]: everything that touches glommio's sockets.
 //! * [`command`]: what operators and managers ask of running shards.
@@ -9,6 +10,8 @@
 //! * [`logging`], [`events`]: what the relay says, where to, how much, and the number of each thing that it says.
 //! * [`tls`]: TLS around a connection, and the certificate.
 //! * [`users`]: what an operator does to the users of a stopped relay.
+//! * [`activation`]: listening sockets that outlive the relay.
+//! * [`notify`]: what the service manager is told, and the watchdog.
 //! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
 //! * [`descriptors`]: a descriptor table for each shard, and how sockets and wake-ups pass between tables.
 //! * [`placement`]: which processor each shard runs on.
@@ -19,6 +22,7 @@
 //! Nothing here decides who gets which message; that is relay-core's.
 #![deny(unsafe_code)]
 
+pub mod activation;
 pub mod board;
 pub mod command;
 pub mod demo;
@@ -32,8 +36,11 @@ pub mod logging;
 pub mod management;
 pub mod mesh;
 pub mod monitor;
+pub mod notify;
 pub mod operations;
 pub mod placement;
+mod restoring;
+pub mod running;
 pub mod server;
 pub mod side;
 pub mod tls;

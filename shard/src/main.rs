@@ -1,7 +1,11 @@
 //! relayd: the command line of the relay.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use manual::Manual;
+use shard::activation;
 use shard::init::{Reachable, identity, init_for};
+use shard::notify::{self, Watchdog};
+use shard::running::Running;
 use shard::server::Server;
 use shard::users::{Users, UsersError};
 use shard::{demo, events, logging};
@@ -111,6 +115,9 @@ struct Reach {
     /// already, init makes a certificate that clients trust by the identity file.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen_tls: Vec<SocketAddr>,
+    /// Where to listen for SSTP inside HTTP, for clients behind firewalls; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_http: Vec<SocketAddr>,
     #[command(flatten)]
     names: Names,
 }
@@ -124,14 +131,17 @@ struct Names {
     /// The same for TLS.
     #[arg(long = "tls-address", value_name = "HOST:PORT")]
     tls_addresses: Vec<String>,
+    /// The same for HTTP.
+    #[arg(long = "http-address", value_name = "HOST:PORT")]
+    http_addresses: Vec<String>,
     /// The name in the relay's certificate [default: the host in the relay's URL].
     #[arg(long, value_name = "NAME")]
     tls_name: Option<String>,
 }
 
 impl From<Names> for Reachable {
-    fn from(Names { addresses, tls_addresses, tls_name }: Names) -> Self {
-        Self { addresses, tls_addresses, tls_name }
+    fn from(Names { addresses, tls_addresses, http_addresses, tls_name }: Names) -> Self {
+        Self { addresses, tls_addresses, http_addresses, tls_name }
     }
 }
 
@@ -149,7 +159,8 @@ impl Who {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT; then complete what was received, tell peers when to return, and end. SIGHUP reads the
-    /// certificate for TLS again.
+    /// configuration and the certificate for TLS again; what cannot change while the relay serves waits for a restart, and the
+    /// log says so.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -169,6 +180,10 @@ enum Command {
         /// The relay's URL, by which clients and other relays name it.
         #[arg(long, default_value = "grooveDNS://localhost")]
         url: String,
+        /// The folder for mail and the user database; the service may write to /var/lib/furrow only [default: data, beside
+        /// the configuration].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         #[command(flatten)]
         reach: Reach,
     },
@@ -185,6 +200,8 @@ enum Command {
     User(UserCommand),
     /// Print everything that the log can say, with its number and what to do about it, in Markdown.
     Events,
+    /// Write the manual pages and the completions of shells.
+    Manual(Manual),
     /// Check a configuration and the key file that it names, without serving.
     Check {
         /// The configuration file.
@@ -195,13 +212,13 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config } => with_config(&config, run),
+        Command::Run { config } => with_config(&config, |read| run(&config, read)),
         Command::Check { config } => with_config(&config, |config| {
             Server::check(&config)?;
             println!("the configuration is right");
             Ok(())
         }),
-        Command::Init { directory, url, reach } => finish(initialise(&directory, &url, reach)),
+        Command::Init { directory, url, data, reach } => finish(initialise(&directory, &url, data, reach)),
         Command::Identity { config, names } => with_config(&config, |config| {
             print!("{}", identity(&config, &names.into())?.to_toml());
             Ok(())
@@ -211,6 +228,7 @@ fn main() -> ExitCode {
             print!("{}", events::markdown());
             ExitCode::SUCCESS
         }
+        Command::Manual(manual) => finish(manual.write(Arguments::command()).map_err(Into::into)),
         Command::Demo { json } => finish(demo::run(json)),
     }
 }
@@ -237,20 +255,25 @@ fn finish(outcome: Outcome) -> ExitCode {
     }
 }
 
-fn run(config: Config) -> Outcome {
+fn run(path: &Path, config: Config) -> Outcome {
     logging::start(&config.log);
     // Before any thread is there, so that none of them is hit by a signal meant for the process.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let server = Server::start(&config)?;
+    let server = Server::start_with(&config, activation::inherit()?)?;
+    let _watchdog = Watchdog::start(server.pulses())?;
+    let mut running = Running::new(path, config, server);
+    notify::ready(running.status());
     let signal = signals.forever().find(|&signal| {
         if signal == SIGHUP {
-            // The log has said what came of it.
-            let _ = server.reload();
+            notify::reloading();
+            running.reload();
+            notify::ready(running.status());
         }
         signal != SIGHUP
     });
     tracing::info!(event = events::STOPPING, signal, "stopping");
-    server.stop()?;
+    notify::stopping();
+    running.server.stop()?;
     Ok(())
 }
 
@@ -275,12 +298,16 @@ fn user(command: &UserCommand) -> Outcome {
     Ok(())
 }
 
-fn initialise(directory: &Path, url: &str, reach: Reach) -> Outcome {
+fn initialise(directory: &Path, url: &str, data: Option<PathBuf>, reach: Reach) -> Outcome {
     let mut config = Config::new(url);
+    if let Some(data) = data {
+        config.relay.data_dir = data;
+    }
     if !reach.listen.is_empty() {
         config.listen.sstp = reach.listen;
     }
     config.listen.tls = reach.listen_tls;
+    config.listen.http = reach.listen_http;
     let made = init_for(directory, &config, &reach.names.into())?;
     println!("configuration   {}", made.config.display());
     println!(

@@ -1,5 +1,6 @@
 //! The whole relay: the user database, the side thread and one worker thread for each shard, from start to stop.
 
+use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
 use crate::command::Shards;
 use crate::descriptors::{self, Ear, Lines};
@@ -8,6 +9,7 @@ use crate::homes;
 use crate::letter::Letter;
 use crate::management::{Management, ManagementOptions};
 use crate::mesh::{Mesh, Sender};
+use crate::notify::{Pulse, Pulses};
 use crate::operations::{Doors, Operations, OperationsError, Surroundings};
 use crate::placement::{PlacementError, place};
 use crate::side::{Judge, Side};
@@ -21,6 +23,7 @@ use relay_core::spmr::Defaults;
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -86,6 +89,12 @@ pub enum ServerError {
         /// What the system said.
         error: String,
     },
+    /// The service manager passes a socket for TLS, and the configuration says nothing of TLS.
+    #[error(
+        "the service manager listens on {0} for TLS, but listen.tls is empty. Give it that address, or say: \
+         systemctl disable --now furrow-relayd-tls.socket"
+    )]
+    NoTls(SocketAddr),
     /// A shard died.
     #[error("shard {0} panicked")]
     ShardPanicked(u16),
@@ -98,7 +107,10 @@ pub struct Server {
     side: Side,
     operations: Operations,
     certificate: Option<Certificate>,
+    relay: Arc<RelayConfig>,
+    pulses: Pulses,
     management: Option<Management>,
+    users: UserDatabase,
 }
 
 impl Server {
@@ -107,6 +119,17 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; what was started is stopped again.
     pub fn start(config: &Config) -> Result<Server, ServerError> {
+        Self::start_with(config, Vec::new())
+    }
+
+    /// As [`Server::start`], but accepts from `inherited` sockets: the addresses of listen.sstp are not bound if there are
+    /// sockets for SSTP, and likewise those of listen.tls and listen.http.
+    ///
+    /// # Errors
+    /// [`ServerError`]; what was started is stopped again.
+    pub fn start_with(config: &Config, inherited: Vec<Inherited>) -> Result<Server, ServerError> {
+        let bound = Bound::beside(config, &inherited)?;
+        let inherited: Arc<[Inherited]> = inherited.into();
         let keys = Arc::new(read_keys(&config.relay.key_file)?);
         let certificate = read_certificate(config)?;
         let data = &config.relay.data_dir;
@@ -139,12 +162,16 @@ impl Server {
             clock,
         };
         let operations = doors.start(config, around)?;
+        let pulses = Pulses::new(shards);
         let mut server = Server {
             mesh: mesh.clone(),
             shards: Vec::new(),
             side,
             operations,
             certificate,
+            relay: relay.clone(),
+            pulses: pulses.clone(),
+            users: users.clone(),
             management: None,
         };
         let mut gates = Vec::new();
@@ -157,8 +184,13 @@ impl Server {
                 segment_bytes: config.storage.segment_bytes,
                 batch_bytes: config.storage.batch_bytes,
                 commit_delay: config.storage.commit_delay,
-                listen: config.listen.sstp.clone(),
-                listen_tls: server.certificate.clone().map(|shown| (config.listen.tls.clone(), shown)),
+                listen: bound.sstp.clone(),
+                listen_tls: server.certificate.clone().map(|shown| (bound.tls.clone(), shown)),
+                listen_http: bound.http.clone(),
+                poll_interval: config.http.poll_interval,
+                bind_address: config.http.bind_address,
+                inherited: inherited.clone(),
+                pulse: pulses.of(ShardId(index)),
                 backlog: config.listen.backlog,
                 shutdown_grace: config.timers.shutdown_grace,
                 users: users.clone(),
@@ -197,9 +229,9 @@ impl Server {
                 return Err(server.stop().err().unwrap_or(failed));
             }
         }
-        let (addresses, tls) = (&config.listen.sstp, &config.listen.tls);
+        let held: Vec<_> = inherited.iter().map(|socket| socket.address).collect();
         server.operations.serving();
-        tracing::info!(event = events::RELAY_SERVES, shards, ?addresses, ?tls, "relay serves");
+        tracing::info!(event = events::RELAY_SERVES, shards, addresses = ?bound.sstp, tls = ?bound.tls, http = ?bound.http, inherited = ?held, "relay serves");
         Ok(server)
     }
 
@@ -209,6 +241,33 @@ impl Server {
     /// [`ServerError::Certificate`]; the old one stays.
     pub fn reload(&self) -> Result<(), ServerError> {
         Ok(reload(self.certificate.as_ref())?)
+    }
+
+    /// Obeys the limits and deadlines of `config` from now on, which differs from the running configuration only in keys
+    /// that can change while the relay serves ([`Config::take_live`]). The defaults that management servers have set stand.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`], if those cannot be read; nothing changes then.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), ServerError> {
+        // Defaults that are set from now on reach the shards behind these letters.
+        let _exclusive = self.users.exclusive();
+        let relay = RelayConfig {
+            half_open: self.relay.half_open.clone(),
+            ..with_defaults(relay_config(config, self.relay.shards), self.users.managers().defaults()?)
+        };
+        let relay = Arc::new(relay);
+        for shard in (0..self.mesh.shards()).map(ShardId) {
+            if self.mesh.push(Sender::Side, shard, Letter::Reconfigure(relay.clone())).is_err() {
+                tracing::error!(event = events::SHARD_STUCK, shard = shard.0, "the shard reads no letters");
+            }
+            self.mesh.ring(shard);
+        }
+        Ok(())
+    }
+
+    /// What shows that the shards work.
+    pub fn pulses(&self) -> Pulses {
+        self.pulses.clone()
     }
 
     /// Checks what [`Server::start`] would check before it opens anything: the key file and the certificate.
@@ -265,6 +324,39 @@ pub fn reload(certificate: Option<&Certificate>) -> Result<(), CertificateError>
     outcome
 }
 
+/// The addresses that the relay binds itself.
+struct Bound {
+    sstp: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+}
+
+impl Bound {
+    /// Those of the configuration, but for what `inherited` sockets stand for.
+    fn beside(config: &Config, inherited: &[Inherited]) -> Result<Self, ServerError> {
+        let held = |spoken| inherited.iter().filter(move |socket| socket.spoken == spoken);
+        if config.listen.tls.is_empty()
+            && let Some(socket) = held(Spoken::Tls).next()
+        {
+            return Err(ServerError::NoTls(socket.address));
+        }
+        let bound = |spoken, configured: &[SocketAddr], key| {
+            if held(spoken).next().is_none() {
+                return configured.to_vec();
+            }
+            for address in configured.iter().filter(|at| held(spoken).all(|socket| socket.address != **at)) {
+                tracing::warn!(event = events::NOBODY_LISTENS, key, %address, "the configuration names an address that the socket unit does not have; nobody listens there");
+            }
+            Vec::new()
+        };
+        Ok(Self {
+            sstp: bound(Spoken::Sstp, &config.listen.sstp, "listen.sstp"),
+            tls: bound(Spoken::Tls, &config.listen.tls, "listen.tls"),
+            http: bound(Spoken::Http, &config.listen.http, "listen.http"),
+        })
+    }
+}
+
 fn spawn_shard(
     core: Option<usize>,
     options: WorkerOptions,
@@ -297,6 +389,7 @@ async fn run_shard(
     report: mpsc::Sender<()>,
     gate: mpsc::Receiver<()>,
 ) -> Result<(), ServerError> {
+    let pulse: Pulse = options.pulse.clone();
     let mesh = options.mesh.clone();
     let ear = mesh.lines().map(|lines| Ear::of(lines, options.shard)).transpose().map_err(lines_failed)?;
     let worker = Worker::open(options).await?;
@@ -315,6 +408,7 @@ async fn run_shard(
     }
     drop(report);
     worker.serve(listeners, ear).await;
+    pulse.end();
     Ok(())
 }
 
@@ -383,11 +477,13 @@ pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
         mesh_queue_items: config.limits.mesh_queue_items,
         deposit_by_anyone: config.mail.deposit == Deposit::Anyone,
         lifetime: config.mail.lifetime,
+        abandoned_after: config.mail.abandoned_after,
         quota_per_identity: config.mail.quota_per_identity,
         quota_per_device: config.mail.quota_per_device,
         presence: presence_config(config),
         retry_time: config.timers.retry_time,
         return_time: config.timers.return_time,
+        return_time_spread: config.timers.return_time_spread,
         ..RelayConfig::new(Arc::new(connection), shards)
     }
 }

@@ -3,6 +3,7 @@
 //! Reads land in large buffers that all connections of the shard share; a connection owns none. Writes go out many commands at
 //! a time, as the vector of slices that the connection has queued.
 
+use crate::activation::Inherited;
 use crate::tls::{Certificate, TlsSession};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::AsyncRead;
@@ -10,7 +11,7 @@ use futures_lite::AsyncWrite;
 use glommio::net::{TcpListener, TcpStream};
 use relay_core::sstp::output::OutputQueue;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Type};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
@@ -31,15 +32,26 @@ const SEND_SLICES: usize = 256;
 /// same connection; what waits with us goes out in turn.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
-/// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT).
+/// What is spoken on the connections of a listener.
+#[derive(Clone)]
+pub enum Protocol {
+    /// SSTP.
+    Sstp,
+    /// SSTP inside TLS, with this certificate.
+    Tls(Certificate),
+    /// SSTP inside HTTP.
+    Http,
+}
+
+/// A listening socket of one shard. All shards listen on the same address (SO_REUSEPORT), unless the socket is inherited.
 pub struct Listener {
     socket: TcpListener,
-    /// For a listener whose connections speak TLS.
-    certificate: Option<Certificate>,
+    inherited: bool,
+    protocol: Protocol,
 }
 
 impl Listener {
-    /// Binds and listens; with a certificate, for TLS. Must be called on a glommio executor. The kernel ends a connection
+    /// Binds and listens. Must be called on a glommio executor. The kernel ends a connection
     /// whose peer takes nothing of what is sent to it for `peer_timeout`, even if it goes on sending itself.
     ///
     /// # Errors
@@ -48,21 +60,40 @@ impl Listener {
         address: SocketAddr,
         backlog: usize,
         peer_timeout: Duration,
-        certificate: Option<Certificate>,
+        protocol: Protocol,
     ) -> io::Result<Self> {
-        let socket =
-            socket2::Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.cloexec(),
+            Some(socket2::Protocol::TCP),
+        )?;
         socket.set_reuse_port(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // What is accepted inherits these, at no call of its own.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-        socket.set_tcp_user_timeout(Some(peer_timeout))?;
+        set_options(&socket, peer_timeout)?;
         socket.bind(&address.into())?;
         socket.listen(backlog as i32)?;
-        Ok(Self { socket: adopt_listener(socket.into()), certificate })
+        Ok(Self { socket: adopt_listener(socket.into()), inherited: false, protocol })
+    }
+
+    /// As [`Listener::bind`], with a socket that listens already. It stays open with its owner, and with it those who wait
+    /// to be accepted. Only one shard of a relay may call [`Listener::accept`]: glommio switches the socket between blocking
+    /// and not around each accept, and the switch belongs to all copies of the descriptor.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn inherit(inherited: &Inherited, peer_timeout: Duration, protocol: Protocol) -> io::Result<Self> {
+        let socket = socket2::Socket::from(inherited.socket.try_clone()?);
+        // A relay that was killed may have left it the other way.
+        socket.set_nonblocking(false)?;
+        set_options(&socket, peer_timeout)?;
+        Ok(Self { socket: adopt_listener(socket.into()), inherited: true, protocol })
+    }
+
+    /// Whether one shard accepts here for all.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// The next connection.
@@ -76,7 +107,12 @@ impl Listener {
 
     /// Whether its connections speak TLS.
     pub fn is_tls(&self) -> bool {
-        self.certificate.is_some()
+        matches!(self.protocol, Protocol::Tls(_))
+    }
+
+    /// Whether its connections speak HTTP.
+    pub fn is_http(&self) -> bool {
+        matches!(self.protocol, Protocol::Http)
     }
 
     /// Puts TLS around a socket that was accepted here, if the listener is for TLS.
@@ -84,12 +120,19 @@ impl Listener {
     /// # Errors
     /// None in practice: the certificate was checked when it was read.
     pub fn wrap(&self, socket: Socket) -> io::Result<Socket> {
-        if let Some(certificate) = &self.certificate {
+        if let Protocol::Tls(certificate) = &self.protocol {
             let session = certificate.accept().map_err(io::Error::other)?;
             socket.tls.replace(Some(Tls { session, sending: false }));
         }
         Ok(socket)
     }
+}
+
+/// What is accepted inherits these, at no call of its own.
+fn set_options(listener: &socket2::Socket, peer_timeout: Duration) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    listener.set_tcp_user_timeout(Some(peer_timeout))
 }
 
 /// A connected socket, perhaps with TLS around it; who uses it does not see the difference.
@@ -320,7 +363,7 @@ mod tests {
         let executor = glommio::LocalExecutor::default();
         executor.run(async {
             let local = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = Listener::bind(local, 4, Duration::from_secs(135), None).unwrap();
+            let listener = Listener::bind(local, 4, Duration::from_secs(135), Protocol::Sstp).unwrap();
             let address = listener.socket.local_addr().unwrap();
             let client = std::net::TcpStream::connect(address).unwrap();
             let accepted = listener.accept().await.unwrap();

@@ -3,21 +3,28 @@
 //! Every input to the relay is followed, before the executor sleeps, by one pass over its outputs (`Worker::flush`): however
 //! many inputs came in meanwhile, each connection is sent to once and each shard is woken once.
 
+mod http;
+mod line;
 mod orders;
 mod publish;
 
+use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
 use crate::descriptors::{Ear, Handover, Parcel};
 use crate::events;
 use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
+use crate::notify::Pulse;
+use crate::restoring;
 use crate::side::SideDoor;
 use crate::tls::Certificate;
-use crate::transport::{Listener, ReadBuffers, Socket};
+use crate::transport::{Listener, Protocol, ReadBuffers, Socket};
 use bytes::Bytes;
 use client::{Clock, DeviceUrl, SystemEntropy};
 use glommio::spawn_local;
 use glommio::timer::sleep;
+use line::{Door, Line};
+use relay_core::http::server::HttpServerConfig;
 use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
 use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
@@ -39,6 +46,8 @@ const LETTERS_A_TURN: usize = 512;
 const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait before a failed batch is written again.
 const APPEND_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before a read that the disk refused is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait after an accept that failed, for example for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Connections that a shard accepts before it rests from accepting for [`ACCEPT_REST`]. An accept that succeeds at once waits
@@ -74,6 +83,16 @@ pub struct WorkerOptions {
     pub listen: Vec<SocketAddr>,
     /// Where to listen for TLS, and what to show there.
     pub listen_tls: Option<(Vec<SocketAddr>, Certificate)>,
+    /// Where to listen for HTTP.
+    pub listen_http: Vec<SocketAddr>,
+    /// The poll interval that is dictated while there is little to do.
+    pub poll_interval: Duration,
+    /// A virtual connection belongs to the address that began it.
+    pub bind_address: bool,
+    /// Sockets to accept from in place of addresses.
+    pub inherited: Arc<[Inherited]>,
+    /// Shows that the shard works.
+    pub pulse: Pulse,
     /// Connections that may wait to be accepted.
     pub backlog: usize,
     /// How long a shutdown may take.
@@ -98,8 +117,13 @@ pub struct Worker {
     /// By the index of their ConnectionId.
     sockets: RefCell<Vec<Option<Rc<Carrier>>>>,
     buffers: RefCell<ReadBuffers>,
+    door: Rc<Door>,
+    /// Those that one shard accepts for all, the same on each shard.
+    inherited: RefCell<Vec<Rc<Listener>>>,
     flush: Signal,
     append: Signal,
+    /// Mail waits until there is room again.
+    disk_full: Cell<bool>,
     touched: RefCell<Vec<ConnectionId>>,
     /// Connections that are read to their end.
     lingering: Cell<usize>,
@@ -117,7 +141,7 @@ pub struct Worker {
 /// What carries one connection.
 struct Carrier {
     id: ConnectionId,
-    socket: Socket,
+    socket: Line,
     /// Its reader waits here: for bytes, for leave to read, or for the end.
     reader: Cell<Option<Waker>>,
     /// Set once the relay knows the connection no more.
@@ -195,15 +219,9 @@ impl Worker {
             shard: u32::from(options.shard.0),
             shards: u32::from(options.relay.shards),
         };
+        let begun = Instant::now();
         let (log, replay) = MailboxLog::open(log_options).await?;
-        for damage in &replay.report.damaged {
-            tracing::error!(
-                event = events::LOG_DAMAGED,
-                shard = options.shard.0,
-                ?damage,
-                "the log is damaged"
-            );
-        }
+        restoring::report(options.shard, &replay, begun.elapsed());
         let mut relay = Relay::new(
             options.shard,
             options.relay.clone(),
@@ -212,27 +230,23 @@ impl Worker {
             options.clock.now(),
             replay.highest_id.0 + 1,
         );
-        let messages = replay.messages.len();
         for message in replay.messages {
             relay.restore(message);
         }
-        tracing::info!(
-            event = events::MAIL_RESTORED,
-            shard = options.shard.0,
-            messages,
-            segments = replay.report.segments,
-            "mail restored"
-        );
+        let door = Door::new(http_config(&options), options.clock);
         Ok(Rc::new(Self {
             handover: Handover::new(options.shard),
             waiting: Cell::new(0),
             options,
+            door,
             relay: RefCell::new(relay),
             log,
             sockets: RefCell::new(Vec::new()),
             buffers: RefCell::default(),
+            inherited: RefCell::default(),
             flush: Signal::default(),
             append: Signal::default(),
+            disk_full: Cell::new(false),
             touched: RefCell::default(),
             lingering: Cell::new(0),
             meter: publish::Meter::default(),
@@ -248,29 +262,66 @@ impl Worker {
     /// # Errors
     /// What the system says of an address.
     pub fn listen(&self) -> Result<Vec<Listener>, (SocketAddr, std::io::Error)> {
-        let plain = self.options.listen.iter().map(|&address| (address, None));
+        let plain = self.options.listen.iter().map(|&address| (address, Protocol::Sstp));
         let tls = self.options.listen_tls.iter().flat_map(|(addresses, certificate)| {
-            addresses.iter().map(move |&address| (address, Some(certificate.clone())))
+            addresses.iter().map(move |&address| (address, Protocol::Tls(certificate.clone())))
         });
-        let bind = |(address, certificate): (SocketAddr, Option<Certificate>)| {
+        let http = self.options.listen_http.iter().map(|&address| (address, Protocol::Http));
+        let bind = |(address, protocol): (SocketAddr, Protocol)| {
             let peer_timeout = self.options.relay.connection.idle_deadline;
-            Listener::bind(address, self.options.backlog, peer_timeout, certificate)
+            Listener::bind(address, self.options.backlog, peer_timeout, protocol)
                 .map_err(|error| (address, error))
         };
-        plain.chain(tls).map(bind).collect()
+        plain
+            .chain(tls)
+            .chain(http)
+            .map(bind)
+            .chain(self.options.inherited.iter().map(|from| self.inherit(from)))
+            .collect()
+    }
+
+    fn speaks_http(&self) -> bool {
+        let inherits = || self.options.inherited.iter().any(|socket| socket.spoken == Spoken::Http);
+        !self.options.listen_http.is_empty() || inherits()
+    }
+
+    fn inherit(&self, from: &Inherited) -> Result<Listener, (SocketAddr, std::io::Error)> {
+        let protocol = match from.spoken {
+            Spoken::Sstp => Protocol::Sstp,
+            Spoken::Http => Protocol::Http,
+            Spoken::Tls => {
+                let (_, certificate) = self.options.listen_tls.as_ref().expect("the server has checked it");
+                Protocol::Tls(certificate.clone())
+            }
+        };
+        let peer_timeout = self.options.relay.connection.idle_deadline;
+        Listener::inherit(from, peer_timeout, protocol).map_err(|error| (from.address, error))
     }
 
     /// Serves until [`Letter::Stop`] comes, and shuts down: what has been received is completed, every peer is told when to
     /// return, and everything is closed. `ear` is for a shard with a descriptor table of its own.
     pub async fn serve(self: Rc<Self>, listeners: Vec<Listener>, ear: Option<Ear>) {
+        let (inherited, bound): (Vec<_>, Vec<_>) =
+            listeners.into_iter().map(Rc::new).partition(|listener| listener.is_inherited());
+        self.inherited.replace(inherited.clone());
         let mut tasks: Vec<_> =
-            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+            bound.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        for (index, listener) in inherited.into_iter().enumerate() {
+            // Each has one shard that accepts there: see `Listener::inherit`.
+            if index % usize::from(self.options.relay.shards) == usize::from(self.options.shard.0) {
+                tasks.push(spawn_local(self.clone().accept_for_all(index, listener)));
+            }
+        }
         let accepting = tasks.len();
         tasks.push(spawn_local(self.clone().flush_when_needed()));
         tasks.push(spawn_local(self.clone().append_batches()));
         tasks.push(spawn_local(self.clone().read_letters(ear)));
         tasks.push(spawn_local(self.clone().keep_time()));
         tasks.push(spawn_local(self.clone().maintain_log()));
+        if self.speaks_http() {
+            tasks.push(spawn_local(self.clone().follow_owners()));
+            tasks.push(spawn_local(self.clone().keep_http_time()));
+        }
         self.stopped.wait().await;
         for task in tasks.drain(..accepting) {
             task.cancel().await;
@@ -285,6 +336,7 @@ impl Worker {
             carrier.wake_reader();
             carrier.wake_writer();
         }
+        self.close_http();
         // Their tasks hold this worker; they end now.
         sleep(Duration::from_millis(2)).await;
     }
@@ -341,7 +393,7 @@ impl Worker {
 
     // Connections.
 
-    async fn accept(self: Rc<Self>, listener: Listener) {
+    async fn accept(self: Rc<Self>, listener: Rc<Listener>) {
         let mut taken: u32 = 0;
         loop {
             match listener.accept().await {
@@ -359,12 +411,58 @@ impl Worker {
         }
     }
 
+    /// Accepts from an inherited socket and deals the connections out to all shards, as SO_REUSEPORT would.
+    async fn accept_for_all(self: Rc<Self>, index: usize, listener: Rc<Listener>) {
+        let shards = self.options.relay.shards;
+        let mut taken: u32 = 0;
+        loop {
+            match listener.accept().await {
+                Ok(socket) => {
+                    let to = ShardId((taken % u32::from(shards)) as u16);
+                    if !self.deal(&socket, to, index).await {
+                        self.greet(socket, &listener);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(event = events::ACCEPT_FAILED, shard = self.options.shard.0, %error, "a connection could not be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+            taken = taken.wrapping_add(1);
+            match taken.is_multiple_of(ACCEPTS_A_TURN * u32::from(shards)) {
+                true => sleep(ACCEPT_REST).await,
+                false => futures_lite::future::yield_now().await,
+            }
+        }
+    }
+
+    /// Gives a new connection to another shard. `false` if it is for this one: because it is its turn, or the other cannot
+    /// take it.
+    async fn deal(&self, socket: &Socket, to: ShardId, listener: usize) -> bool {
+        let (this, mesh) = (self.options.shard, &self.options.mesh);
+        if to == this {
+            return false;
+        }
+        let Ok(socket) = socket.give_away() else { return false };
+        let Some(socket) = self.handover.send_ahead(mesh, to, socket) else { return false };
+        let mut letter = Letter::Accepted { socket, listener };
+        while let Err(back) = mesh.push(Sender::Shard(this), to, letter) {
+            letter = back;
+            sleep(HAND_OVER_AGAIN).await;
+        }
+        mesh.ring(to);
+        true
+    }
+
     /// Takes a connection in, unless it is gone already or one too many of its address.
     fn greet(self: &Rc<Self>, socket: Socket, listener: &Listener) {
         let Some(peer) = socket.peer() else { return };
         let turned_away = self.relay.borrow_mut().turns_away(self.now(), peer.ip(), listener.is_tls());
         if turned_away {
             return;
+        }
+        if listener.is_http() {
+            return self.welcome_http(socket, None);
         }
         match listener.wrap(socket) {
             Ok(socket) => self.add_connection(socket, None),
@@ -377,6 +475,10 @@ impl Worker {
     fn add_connection(self: &Rc<Self>, socket: Socket, handed_over: Option<Bytes>) {
         let address = socket.peer().map(|peer| peer.ip());
         let id = self.relay.borrow_mut().connected(self.now(), address, handed_over);
+        self.add_carrier(Line::Socket(socket), id);
+    }
+
+    fn add_carrier(self: &Rc<Self>, socket: Line, id: ConnectionId) {
         let carrier = Rc::new(Carrier {
             id,
             socket,
@@ -428,7 +530,7 @@ impl Worker {
             })
             .await;
             match received {
-                None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier).await,
+                None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier.socket).await,
                 None => return,
                 Some(Ok(Some(bytes))) => {
                     if carrier.socket.wants_write() {
@@ -576,12 +678,12 @@ impl Worker {
 
     /// Reads what the peer still sends, for a while, so that closing does not reset the connection under our last words.
     /// Only so many at a time: those above are closed at once.
-    async fn linger(&self, carrier: &Carrier) {
+    async fn linger(&self, socket: &Line) {
         if self.lingering.get() >= self.options.relay.max_unauthenticated {
             return;
         }
         self.lingering.set(self.lingering.get() + 1);
-        linger(carrier, &self.buffers).await;
+        linger(socket, &self.buffers).await;
         self.lingering.set(self.lingering.get() - 1);
     }
 
@@ -635,6 +737,16 @@ impl Worker {
                     untold = failure.untold,
                     "security failure"
                 ),
+                Action::Lost { message, mailbox } => tracing::error!(
+                    event = events::MESSAGE_UNREADABLE,
+                    shard = self.options.shard.0,
+                    message = message.0,
+                    account = %mailbox.account,
+                    identity = %mailbox.identity,
+                    device = mailbox.device.as_ref().map(tracing::field::display),
+                    resource = %mailbox.resource,
+                    "a stored message is lost: it cannot be read back"
+                ),
                 Action::Ended { connection, device, how } => self.ended(connection, device.as_ref(), how),
             }
         }
@@ -661,8 +773,13 @@ impl Worker {
     fn hand_off(self: &Rc<Self>, connection: ConnectionId, to: ShardId, bytes: Bytes) {
         let Some(carrier) = self.carrier(connection) else { return };
         self.forget(&carrier, Fate::Drop);
-        let given = carrier.socket.give_away().map(|socket| {
-            let parcel = Parcel { to, socket: Passed::Open(socket), tls: carrier.socket.take_tls(), bytes };
+        self.give_to(to, &carrier.socket, false, bytes);
+    }
+
+    /// Gives a socket to another shard, with what was received on it.
+    fn give_to(self: &Rc<Self>, to: ShardId, line: &Line, http: bool, bytes: Bytes) {
+        let given = line.give_away().map(|socket| {
+            let parcel = Parcel { to, socket: Passed::Open(socket), tls: line.take_tls(), http, bytes };
             self.handover.post(&self.options.mesh, parcel)
         });
         match given {
@@ -703,7 +820,11 @@ impl Worker {
             if !self.options.commit_delay.is_zero() && !self.stopping.get() {
                 sleep(self.options.commit_delay).await;
             }
-            self.relay.borrow_mut().take_batch(self.options.batch_bytes, &mut batch);
+            if self.disk_full.get() {
+                self.relay.borrow_mut().take_deletions(&mut batch);
+            } else {
+                self.relay.borrow_mut().take_batch(self.options.batch_bytes, &mut batch);
+            }
             if batch.is_empty() {
                 continue;
             }
@@ -713,6 +834,10 @@ impl Worker {
                     self.meter.committed(batch.len(), began.elapsed());
                     batch.clear();
                     self.relay.borrow_mut().appended(self.now(), &positions);
+                }
+                Err(error @ StorageError::NoSpace { .. }) if !self.disk_full.get() => {
+                    self.relay.borrow_mut().append_failed(self.now(), std::mem::take(&mut batch));
+                    self.wait_for_space(&error);
                 }
                 Err(error) => {
                     tracing::error!(event = events::APPEND_FAILED, shard = self.options.shard.0, %error, "mail could not be stored; trying again");
@@ -726,15 +851,36 @@ impl Worker {
     }
 
     async fn read_part(self: Rc<Self>, token: ReadToken, position: Position) {
-        let payload = match self.log.read(position).await {
-            Ok(payload) => Some(payload),
-            Err(error) => {
-                tracing::error!(event = events::READ_FAILED, shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
-                None
+        let payload = loop {
+            match self.log.read(position).await {
+                Ok(payload) => break Some(payload),
+                // A disk that refuses may come to itself; the message is lost only when its bytes are wrong.
+                Err(error @ StorageError::Io { .. }) if self.relay.borrow().wants_read_done(token) => {
+                    tracing::error!(event = events::READ_AGAIN, shard = self.options.shard.0, ?position, %error, "stored mail is read again");
+                    sleep(READ_AGAIN).await;
+                }
+                Err(error) => {
+                    tracing::error!(event = events::READ_FAILED, shard = self.options.shard.0, ?position, %error, "stored mail could not be read");
+                    break None;
+                }
             }
         };
         self.relay.borrow_mut().read_done(self.now(), token, payload);
         self.after_input();
+    }
+
+    /// For a while only deletions are written, which make room; then mail is tried again.
+    fn wait_for_space(self: &Rc<Self>, error: &StorageError) {
+        tracing::error!(event = events::DISK_FULL, shard = self.options.shard.0, %error, "the disk is full: mail waits with its senders, delivery goes on");
+        self.disk_full.set(true);
+        self.append.raise();
+        let this = self.clone();
+        spawn_local(async move {
+            sleep(APPEND_AGAIN).await;
+            this.disk_full.set(false);
+            this.append.raise();
+        })
+        .detach();
     }
 
     async fn maintain_log(self: Rc<Self>) {
@@ -789,14 +935,24 @@ impl Worker {
     fn letter(self: &Rc<Self>, letter: Letter) {
         match letter {
             Letter::Mesh(_) => debug_assert!(false, "the side thread sends no mesh items"),
-            Letter::HandOff { socket, tls, bytes } => {
+            Letter::HandOff { socket, tls, http, bytes } => {
                 match self.handover.unpack(&self.options.mesh, socket) {
+                    Ok(socket) if http => self.welcome_http(Socket::adopt(socket, tls), Some(bytes)),
                     Ok(socket) => self.add_connection(Socket::adopt(socket, tls), Some(bytes)),
                     Err(error) => {
                         tracing::warn!(event = events::HAND_OVER_LOST, shard = self.options.shard.0, %error, "a connection was lost on its way here")
                     }
                 }
             }
+            Letter::Accepted { socket, listener } => {
+                let listener = self.inherited.borrow().get(listener).cloned();
+                if let (Some(listener), Ok(socket)) =
+                    (listener, self.handover.unpack(&self.options.mesh, socket))
+                {
+                    self.greet(Socket::adopt(socket, None), &listener);
+                }
+            }
+            Letter::Reconfigure(config) => self.relay.borrow_mut().reconfigure(config),
             Letter::Registered { connection, event, outcome } => {
                 self.relay.borrow_mut().registered(self.now(), connection, event, outcome);
                 self.after_input();
@@ -837,6 +993,7 @@ impl Worker {
             let wait = due.since(self.now()).clamp(Duration::from_millis(1), LONGEST_SLEEP);
             self.due.set(self.now() + wait);
             futures_lite::future::or(sleep(wait), self.sooner.wait()).await;
+            self.options.pulse.beat();
             self.relay.borrow_mut().handle_timeout(self.now());
             self.after_input();
             self.publish();
@@ -844,15 +1001,28 @@ impl Worker {
     }
 }
 
+/// HTTP connections are bounded as half-open connections are.
+fn http_config(options: &WorkerOptions) -> HttpServerConfig {
+    HttpServerConfig {
+        shard: options.shard,
+        shards: options.relay.shards,
+        max_strangers: options.relay.max_unauthenticated,
+        max_strangers_per_address: options.relay.max_unauthenticated_per_address,
+        request_deadline: options.relay.connection.connect_deadline,
+        poll_interval: options.poll_interval,
+        bind_address: options.bind_address,
+    }
+}
+
 /// Reads to the end, or until the time is over.
-async fn linger(carrier: &Carrier, buffers: &RefCell<ReadBuffers>) {
+async fn linger(socket: &Line, buffers: &RefCell<ReadBuffers>) {
     let mut deadline = pin!(sleep(LINGER));
     poll_fn(|context| {
         if deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
         loop {
-            match carrier.socket.poll_receive(context, buffers) {
+            match socket.poll_receive(context, buffers) {
                 Poll::Ready(Ok(Some(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,

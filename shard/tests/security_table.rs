@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the table calls the files.
-const FILES: [(&str, &str); 19] = [
+const FILES: [(&str, &str); 20] = [
     ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
     ("registrations", "relay-core/src/security/tests/registrations.rs"),
     ("attacks", "relay-core/src/security/tests/attacks.rs"),
     ("core/strangers", "relay-core/tests/strangers.rs"),
     ("core/admission", "relay-core/tests/relay_rules/admission.rs"),
     ("core/deposit", "relay-core/tests/relay_rules/deposit.rs"),
+    ("core/http", "relay-core/tests/http/port_80_rules.rs"),
     ("core/publishing", "relay-core/tests/relay_rules/presence/publishing.rs"),
     ("core/telling", "relay-core/tests/relay_rules/presence/telling.rs"),
     ("relay/strangers", "shard/tests/strangers.rs"),

@@ -2,9 +2,11 @@
 //! which segments live on; that is for `upkeep`.
 
 use crate::batch::{self, Encoded, Piece};
+use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
+use crate::ledger::Extent;
 use crate::log::{FAMILIES, MailboxLog, State};
-use crate::record::Seed;
+use crate::record::{Seed, Stamp};
 use crate::segment::{BLOCK, SegmentFile};
 use futures_lite::future::zip;
 use relay_core::store::{Family, LogEntry, Position, RecordId};
@@ -28,13 +30,15 @@ struct Batch<'a> {
 
 /// Room for some records of a batch in one segment.
 #[derive(Debug)]
-struct Room {
+struct Room<F> {
     number: u32,
-    file: SegmentFile,
+    file: SegmentFile<F>,
     pieces: Vec<Piece>,
+    /// The ordinal of the first record of each piece.
+    ordinals: Vec<u32>,
 }
 
-impl MailboxLog {
+impl<D: Disk> MailboxLog<D> {
     /// Appends one batch and makes it durable: few writes, and one fdatasync for each segment that it touches, which is
     /// one per family but for the batch that fills a segment up. Answers a position for every
     /// [`LogEntry::Part`], in order.
@@ -140,21 +144,22 @@ impl MailboxLog {
 
     async fn write_pieces(
         &self,
-        room: &Room,
+        room: &Room<D::File>,
         list: &[Encoded],
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
     ) -> Result<(), StorageError> {
-        for piece in &room.pieces {
-            self.write_piece(room, piece, list, batch, placed).await?;
+        for (piece, ordinal) in room.pieces.iter().zip(&room.ordinals) {
+            let stamp = Stamp { batch: batch.number, ordinal: *ordinal };
+            self.write_piece(room, (piece, stamp), list, batch, placed).await?;
         }
         Ok(())
     }
 
     async fn write_piece(
         &self,
-        room: &Room,
-        piece: &Piece,
+        room: &Room<D::File>,
+        (piece, stamp): (&Piece, Stamp),
         list: &[Encoded],
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
@@ -162,7 +167,7 @@ impl MailboxLog {
         let mut buffer = room.file.buffer(piece.bytes as usize);
         let seed = Seed::new(self.manifest.salt, room.number);
         let content = (batch.entries, batch.headers);
-        let offsets = batch::fill(buffer.as_bytes_mut(), piece, list, content, (seed, batch.number));
+        let offsets = batch::fill(buffer.as_mut(), piece, list, content, (seed, stamp));
         placed.extend(piece.records.clone().zip(offsets).map(|(index, offset)| Placed {
             index,
             position: Position { segment: room.number, offset, length: list[index].length },
@@ -171,26 +176,24 @@ impl MailboxLog {
         room.file.write(buffer, piece.offset).await
     }
 
-    async fn sync(&self, file: &SegmentFile) -> Result<(), StorageError> {
+    async fn sync(&self, file: &SegmentFile<D::File>) -> Result<(), StorageError> {
         self.state.borrow_mut().done.fdatasyncs += 1;
-        #[cfg(test)]
-        if self.state.borrow().faults.sync {
-            return Err(StorageError::io("syncing", &file.path(), std::io::Error::other("a test")));
-        }
         file.sync().await
     }
 }
 
-impl State {
+impl<F: DiskFile> State<F> {
     /// Lays out what fits of the list in the segment, and takes that room; `None` if nothing does.
-    fn reserve(&mut self, number: u32, list: &[Encoded], from: usize) -> Option<Room> {
+    fn reserve(&mut self, number: u32, list: &[Encoded], from: usize) -> Option<Room<F>> {
         let file = self.files.get(&number).expect("an active segment has a file").clone();
         let offset = u64::from(self.ledger.end(number));
         let pieces = batch::lay_out(list, from, offset, file.size() / BLOCK * BLOCK);
         let last = pieces.last()?;
         self.ledger.set_end(number, (last.offset + last.bytes) as u32);
+        let take = |piece: &Piece| self.ledger.take_ordinals(number, piece.records.len() as u32);
+        let ordinals = pieces.iter().map(take).collect();
         self.in_flight.push(number);
-        Some(Room { number, file, pieces })
+        Some(Room { number, file, pieces, ordinals })
     }
 
     /// The whole batch is durable: puts it on the accounts and answers the positions of its parts, in order.
@@ -225,7 +228,8 @@ impl State {
         }
         for family in FAMILIES.into_iter().filter(|family| !lists[*family as usize].is_empty()) {
             let newest = self.ledger.newest(family);
-            self.confirmed_end[family as usize] = newest.map_or(0, |number| self.ledger.end(number));
+            self.confirmed[family as usize] =
+                newest.map_or_else(Extent::default, |number| self.ledger.extent(number));
         }
         self.done.batches += 1;
         self.done.records += entries.len() as u64;
@@ -257,12 +261,12 @@ impl Drop for Turn<'_> {
 
 /// A batch that is being written. If it is dropped before its end, unknown bytes stay behind and nothing more goes to its
 /// segments.
-struct Unfinished<'a> {
-    log: &'a MailboxLog,
+struct Unfinished<'a, D: Disk> {
+    log: &'a MailboxLog<D>,
     dropped: bool,
 }
 
-impl Drop for Unfinished<'_> {
+impl<D: Disk> Drop for Unfinished<'_, D> {
     fn drop(&mut self) {
         let mut state = self.log.state.borrow_mut();
         state.in_flight.clear();

@@ -3,7 +3,7 @@
 
 use crate::error::StorageError;
 use crate::ledger::Ledger;
-use crate::record::{self, EncodedHeader, PREFIX_BYTES, RECORD_ALIGNMENT, Seed, SegmentSet};
+use crate::record::{self, EncodedHeader, ORDINALS, PREFIX_BYTES, RECORD_ALIGNMENT, Seed, SegmentSet, Stamp};
 use crate::segment::BLOCK;
 use bytes::Bytes;
 use relay_core::store::{Family, LogEntry, PART_BYTES};
@@ -129,13 +129,14 @@ pub(crate) fn lay_out(list: &[Encoded], from: usize, mut offset: u64, limit: u64
     pieces
 }
 
-/// Fills `buffer` with a piece. Answers the offset of each of its records in the segment.
+/// Fills `buffer` with a piece, whose first record gets the stamp and the others the ordinals behind it. Answers the offset
+/// of each of its records in the segment.
 pub(crate) fn fill(
     buffer: &mut [u8],
     piece: &Piece,
     list: &[Encoded],
     (batch, headers): (&[LogEntry], &[u8]),
-    (seed, number): (Seed, u64),
+    (seed, mut stamp): (Seed, Stamp),
 ) -> Vec<u32> {
     let mut at = 0;
     let mut offsets = Vec::with_capacity(piece.records.len());
@@ -143,11 +144,12 @@ pub(crate) fn fill(
         let offset = (piece.offset + at as u64) as u32;
         let header = &headers[encoded.header.range.clone()];
         let payload = payload_of(&batch[encoded.entry]);
-        record::write(&mut buffer[at..], (seed, offset), number, encoded.header.kind, header, payload);
+        record::write(&mut buffer[at..], (seed, offset), stamp, encoded.header.kind, header, payload);
         let end = at + encoded.length as usize;
         at = end.next_multiple_of(RECORD_ALIGNMENT);
         buffer[end..at].fill(0);
         offsets.push(offset);
+        stamp.ordinal = (stamp.ordinal + 1) % ORDINALS;
     }
     buffer[at..].fill(0);
     offsets

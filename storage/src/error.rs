@@ -32,6 +32,12 @@ pub enum StorageError {
         /// The log's directory.
         directory: PathBuf,
     },
+    /// A copy could not keep up with what changes.
+    #[error("{} changes faster than it can be copied: try again when there is less traffic", directory.display())]
+    TooBusy {
+        /// The folder that was to be copied.
+        directory: PathBuf,
+    },
     /// A segment size that the format cannot hold.
     #[error("segments of {0} bytes: take a multiple of 4096 between 8192 and 2147483648")]
     SegmentSize(u64),

@@ -5,7 +5,7 @@
 //! not its own; a segment once recycled is counted nowhere. A deletion never lies in a segment before the message's, so
 //! the oldest segment without live parts is always free of deletions that matter, and recycling never gets stuck.
 
-use crate::record::SegmentSet;
+use crate::record::{ORDINALS, SegmentSet};
 use hashbrown::HashMap;
 use relay_core::store::{Family, Position, RecordId};
 use smallvec::SmallVec;
@@ -17,6 +17,15 @@ const SLACK_SEGMENTS: u64 = 4;
 /// About what a deletion takes when it is appended again.
 const DELETION_BYTES: u64 = 96;
 
+/// How far a segment is filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Where the next record goes, or would go.
+    pub(crate) end: u32,
+    /// Records before it, modulo [`ORDINALS`].
+    pub(crate) records: u32,
+}
+
 /// What one segment is still needed for.
 #[derive(Debug)]
 struct Account {
@@ -24,8 +33,7 @@ struct Account {
     /// Length of every live part by its offset.
     live: HashMap<u32, u32>,
     live_bytes: u64,
-    /// Where the next record goes, or would go.
-    end: u32,
+    extent: Extent,
     /// The highest id in any of its records.
     highest_id: RecordId,
     /// Deletions in this segment by the segment whose records they make void.
@@ -58,7 +66,7 @@ impl Ledger {
             family,
             live: HashMap::new(),
             live_bytes: 0,
-            end,
+            extent: Extent { end, records: 0 },
             highest_id: RecordId(0),
             deletions: HashMap::new(),
         };
@@ -72,13 +80,38 @@ impl Ledger {
 
     /// Where the segment's records end.
     pub(crate) fn end(&self, number: u32) -> u32 {
-        self.accounts.get(&number).map_or(0, |account| account.end)
+        self.extent(number).end
+    }
+
+    /// How far the segment is filled.
+    pub(crate) fn extent(&self, number: u32) -> Extent {
+        self.accounts.get(&number).map_or_else(Extent::default, |account| account.extent)
+    }
+
+    /// Ordinals for so many records more in the segment; answers the first.
+    pub(crate) fn take_ordinals(&mut self, number: u32, count: u32) -> u32 {
+        let Some(account) = self.accounts.get_mut(&number) else { return 0 };
+        let first = account.extent.records;
+        account.extent.records = (first + count) % ORDINALS;
+        first
+    }
+
+    /// The numbers of the segments in use, ascending.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.accounts.keys().copied()
     }
 
     /// The segment's records now end there.
     pub(crate) fn set_end(&mut self, number: u32, end: u32) {
         if let Some(account) = self.accounts.get_mut(&number) {
-            account.end = end;
+            account.extent.end = end;
+        }
+    }
+
+    /// Replay found the segment filled so far.
+    pub(crate) fn fill(&mut self, number: u32, end: u32, records: u32) {
+        if let Some(account) = self.accounts.get_mut(&number) {
+            account.extent = Extent { end, records };
         }
     }
 
@@ -259,7 +292,7 @@ impl Ledger {
 
     /// Bytes of live parts, and of everything else up to the end of the records.
     pub(crate) fn bytes(&self) -> (u64, u64) {
-        let used: u64 = self.accounts.values().map(|account| u64::from(account.end)).sum();
+        let used: u64 = self.accounts.values().map(|account| u64::from(account.extent.end)).sum();
         let live: u64 = self.accounts.values().map(|account| account.live_bytes).sum();
         (live, used.saturating_sub(live))
     }

@@ -10,8 +10,12 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod backup;
 mod batch;
+mod census;
+mod direct_disk;
 mod directory;
+mod disk;
 mod error;
 pub mod events;
 mod ledger;
@@ -19,6 +23,8 @@ mod listing;
 mod log;
 mod managers;
 mod manifest;
+mod offline;
+mod plain_disk;
 mod read_ahead;
 mod record;
 mod rehome;
@@ -26,15 +32,24 @@ mod rehome_folders;
 mod replay;
 mod scan;
 mod segment;
+#[cfg(test)]
+mod simulated_disk;
+mod transfer;
 mod upkeep;
 mod users;
 mod users_format;
 
+pub use backup::{Copied, copy_log, copy_users};
+pub use direct_disk::{DirectDisk, DirectFile};
+pub use disk::{Disk, DiskFile, ReadBlocks};
 pub use error::StorageError;
 pub use listing::{ListingState, QuotaChange};
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
 pub use managers::{ManagerStore, Shared};
+pub use offline::{OfflineLog, RecordKind, RecordView, log_folders};
+pub use plain_disk::{PlainData, PlainDisk, PlainFile};
 pub use rehome::{Rehomed, Rehoming};
 pub use rehome_folders::log_directory;
-pub use replay::{Damage, Replay, ReplayReport};
+pub use replay::{Damage, LostMessage, Replay, ReplayReport};
+pub use transfer::{Transfer, transfer};
 pub use users::{UserCounts, UserDatabase};

@@ -2,22 +2,24 @@
 //! segments in `upkeep`. Lives on one glommio executor. Owns every file of its directory; keeps no index of messages
 //! and never decides that a message is to be deleted.
 
+use crate::census::Census;
+use crate::direct_disk::DirectDisk;
 use crate::directory::LogDirectory;
+use crate::disk::{Disk, ReadBlocks};
 use crate::error::StorageError;
-use crate::ledger::Ledger;
+use crate::ledger::{Extent, Ledger};
 use crate::manifest::Manifest;
 use crate::read_ahead::ReadAhead;
-use crate::record::{Header, PREFIX_BYTES, Prefix, Seed};
+use crate::record::{Header, Prefix, Seed};
 use crate::replay::{Replay, Replayed, replay};
 use crate::segment::{BLOCK, MAX_SEGMENT_BYTES, SegmentFile};
 use bytes::Bytes;
-use glommio::io::ReadResult;
 use glommio::sync::Semaphore;
 use hashbrown::{HashMap, HashSet};
 use relay_core::store::{Family, Position, RecordId};
 use rkyv::util::AlignedVec;
 use std::cell::{Cell, RefCell};
-use std::fs::File;
+use std::ops::Deref;
 use std::path::PathBuf;
 
 /// The size of segments unless the configuration says otherwise: 64 MiB.
@@ -76,12 +78,15 @@ pub struct LogStats {
 }
 
 /// The log of one shard's mailboxes. Its methods take `&self`, so that reads go on while a batch is in flight.
+///
+/// `D` is the disk that it lies on: [`DirectDisk`] but for tests.
 #[derive(Debug)]
-pub struct MailboxLog {
+pub struct MailboxLog<D: Disk = DirectDisk> {
+    pub(crate) disk: D,
     pub(crate) options: LogOptions,
     pub(crate) manifest: Manifest,
-    pub(crate) state: RefCell<State>,
-    read_ahead: ReadAhead,
+    pub(crate) state: RefCell<State<D::File>>,
+    read_ahead: ReadAhead<<D::File as ReadBlocks>::Data>,
     /// Whether the user of the log has an append under way.
     pub(crate) appending: Cell<bool>,
     /// Whether upkeep is under way.
@@ -91,19 +96,22 @@ pub struct MailboxLog {
     /// Held by whoever changes which files there are; taken after `writing` if both are.
     pub(crate) files_change: Semaphore,
     /// Its lock goes when the log goes.
-    _lock: File,
+    _lock: D::Lock,
 }
 
 /// What changes in the life of a log.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct State<F> {
     pub(crate) ledger: Ledger,
-    pub(crate) files: HashMap<u32, SegmentFile>,
+    pub(crate) files: HashMap<u32, SegmentFile<F>>,
     /// Files for segments to come. The last one is for batches that only delete, so that a full disk can be emptied.
-    pub(crate) free: Vec<SegmentFile>,
-    /// By family: where appends go, and up to where the newest segment is confirmed.
+    pub(crate) free: Vec<SegmentFile<F>>,
+    /// By family: where appends go, and how far the newest segment is filled with confirmed records.
     pub(crate) active: [Option<u32>; 2],
-    pub(crate) confirmed_end: [u32; 2],
+    pub(crate) confirmed: [Extent; 2],
+    /// Which segments the newest header lists, and void files whose names it needs.
+    pub(crate) census: Census,
+    pub(crate) retired: Vec<SegmentFile<F>>,
     /// Segments with records of the append that is under way, which no account knows yet.
     pub(crate) in_flight: Vec<u32>,
     /// The segment that is being emptied.
@@ -116,19 +124,19 @@ pub(crate) struct State {
     /// Room for the headers of a batch.
     pub(crate) headers: AlignedVec,
     pub(crate) done: LogStats,
-    #[cfg(test)]
-    pub(crate) faults: Faults,
-}
-
-/// Failures that a test asks for.
-#[cfg(test)]
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) sync: bool,
-    pub(crate) create: bool,
 }
 
 impl MailboxLog {
+    /// [`MailboxLog::open_on`] the real disk, on the glommio executor of the caller.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open(options: LogOptions) -> Result<(Self, Replay), StorageError> {
+        Self::open_on(DirectDisk, options).await
+    }
+}
+
+impl<D: Disk> MailboxLog<D> {
     /// Opens the log in a directory, or begins one there, and reads everything that it holds.
     ///
     /// Unreadable stretches do not fail it: they are in the report.
@@ -136,22 +144,24 @@ impl MailboxLog {
     /// # Errors
     /// [`StorageError`]: bad options, a directory in use, a manifest or segment of another log, shard or version, or a
     /// refusal by the system.
-    pub async fn open(options: LogOptions) -> Result<(Self, Replay), StorageError> {
+    pub async fn open_on(disk: D, options: LogOptions) -> Result<(Self, Replay), StorageError> {
         options.check()?;
         // glommio opens a directory, to sync it, by its absolute path only.
         let directory = std::path::absolute(&options.directory)
             .map_err(|error| StorageError::io("finding", &options.directory, error))?;
         let options = LogOptions { directory, ..options };
         let shard = (options.shard, options.shards);
-        let found = LogDirectory::open(&options.directory, options.segment_bytes, shard).await?;
+        let found = LogDirectory::open(&disk, &options.directory, options.segment_bytes, shard).await?;
         let Replayed { replay, ledger, tails, last_batch } =
-            replay(&found.sources, found.manifest.salt).await?;
-        let manifest = adopt(found.manifest, &options, replay.messages.is_empty())?;
+            replay(&found.sources, found.manifest.salt, &found.missing, |_| {}).await?;
+        let manifest = adopt(&disk, found.manifest, &options, replay.messages.is_empty()).await?;
         let newest = FAMILIES.map(|family| ledger.newest(family));
         let tail = |number: u32| tails.get(&number).copied();
         let state = State {
             active: newest.map(|number| number.filter(|number| tail(*number).is_some_and(|tail| tail.clean))),
-            confirmed_end: newest.map(|number| number.and_then(tail).map_or(0, |tail| tail.end)),
+            confirmed: newest.map(|number| number.and_then(tail).map(|tail| tail.extent).unwrap_or_default()),
+            census: found.census,
+            retired: found.retired,
             in_flight: Vec::new(),
             emptying: None,
             stuck: HashSet::new(),
@@ -163,10 +173,9 @@ impl MailboxLog {
             highest_id: replay.highest_id,
             headers: AlignedVec::new(),
             done: LogStats::default(),
-            #[cfg(test)]
-            faults: Faults::default(),
         };
         let log = Self {
+            disk,
             options,
             manifest,
             state: RefCell::new(state),
@@ -222,14 +231,14 @@ impl MailboxLog {
     pub async fn close(self) -> Result<(), StorageError> {
         let state = self.state.into_inner();
         let mut result = Ok(());
-        for file in state.files.into_values().chain(state.free) {
+        for file in state.files.into_values().chain(state.free).chain(state.retired) {
             result = file.close().await.and(result);
         }
         result
     }
 
     /// The record at a position that is resolved already; `None` if its bytes are not those of a live part.
-    pub(crate) async fn fetch(&self, at: Position) -> Result<Option<PartRead>, StorageError> {
+    pub(crate) async fn fetch(&self, at: Position) -> Result<Option<PartRead<Data<D>>>, StorageError> {
         let file = self.state.borrow().files.get(&at.segment).cloned();
         let Some(file) = file else { return Ok(None) };
         let (offset, length) = (u64::from(at.offset), u64::from(at.length));
@@ -246,13 +255,13 @@ impl MailboxLog {
     }
 
     /// The part's record in `data`, which was read from `start` on.
-    fn parse(&self, data: ReadResult, start: u64, at: Position) -> Option<PartRead> {
+    fn parse(&self, data: Data<D>, start: u64, at: Position) -> Option<PartRead<Data<D>>> {
         let from = (u64::from(at.offset) - start) as usize;
         let record = data.get(from..from + at.length as usize)?;
         let seed = Seed::new(self.manifest.salt, at.segment);
         let prefix = Prefix::parse(record, seed, at.offset, u64::from(at.length))
-            .filter(|prefix| prefix.kind.is_part() && prefix.body_is_whole(record, seed, at.offset))?;
-        Some(PartRead { data, from, prefix })
+            .filter(|prefix| prefix.kind.is_part() && prefix.payload_is_whole(record, seed, at.offset))?;
+        Some(PartRead { data, from, place: (seed, at.offset), prefix })
     }
 
     /// The error for a live part that is damaged.
@@ -263,21 +272,26 @@ impl MailboxLog {
     }
 }
 
+/// What a disk's files read into.
+type Data<D> = <<D as Disk>::File as ReadBlocks>::Data;
+
 /// A part's record in memory, its checksums verified.
-pub(crate) struct PartRead {
-    data: ReadResult,
+pub(crate) struct PartRead<B> {
+    data: B,
     from: usize,
+    place: (Seed, u32),
     prefix: Prefix,
 }
 
-impl PartRead {
+impl<B: Deref<Target = [u8]>> PartRead<B> {
     fn record(&self) -> &[u8] {
         &self.data[self.from..self.from + self.prefix.length as usize]
     }
 
     /// Its header, unless it is one of another version.
     pub(crate) fn header(&self) -> Option<Header> {
-        Header::parse(self.prefix.kind, &self.record()[PREFIX_BYTES..self.prefix.payload_start()])
+        let (seed, offset) = self.place;
+        self.prefix.header(self.record(), seed, offset)
     }
 
     /// A copy of its payload.
@@ -287,7 +301,12 @@ impl PartRead {
 }
 
 /// Checks that the log was written as the shard that it is opened as; an empty one becomes it.
-fn adopt(stored: Manifest, options: &LogOptions, empty: bool) -> Result<Manifest, StorageError> {
+async fn adopt(
+    disk: &impl Disk,
+    stored: Manifest,
+    options: &LogOptions,
+    empty: bool,
+) -> Result<Manifest, StorageError> {
     let (shard, shards) = (options.shard, options.shards);
     if (stored.shard, stored.shards) == (shard, shards) {
         return Ok(stored);
@@ -302,13 +321,22 @@ fn adopt(stored: Manifest, options: &LogOptions, empty: bool) -> Result<Manifest
         });
     }
     let adopted = Manifest { shard, shards, ..stored };
-    adopted.write(&options.directory)?;
+    adopted.write(disk, &options.directory).await?;
     Ok(adopted)
 }
 
 #[cfg(test)]
+#[path = "crash_tests.rs"]
+mod crash_tests;
+#[cfg(test)]
+#[path = "disk_fault_tests.rs"]
+mod disk_fault_tests;
+#[cfg(test)]
 #[path = "log_history_tests.rs"]
 mod history_tests;
+#[cfg(test)]
+#[path = "log_model.rs"]
+mod log_model;
 #[cfg(test)]
 #[path = "log_tests.rs"]
 mod tests;

@@ -8,6 +8,7 @@ use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
 use relay_core::store::{LogEntry, MessageHead, MessageHeader, Restored};
+use std::fs::File;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -55,7 +56,7 @@ fn part_of(id: u64, (index, last): (u32, bool), payload: &[u8]) -> LogEntry {
     }
 }
 
-fn message(id: u64, payload: &[u8]) -> LogEntry {
+pub(super) fn message(id: u64, payload: &[u8]) -> LogEntry {
     part_of(id, (0, true), payload)
 }
 
@@ -63,17 +64,17 @@ pub(super) fn payload(id: u64, length: usize) -> Vec<u8> {
     (0..length).map(|at| (id as usize + at * 7) as u8 | 1).collect()
 }
 
-fn delete(id: u64, parts: &[Position]) -> LogEntry {
+pub(super) fn delete(id: u64, parts: &[Position]) -> LogEntry {
     let LogEntry::Part { family, .. } = message(id, b"") else { unreachable!() };
     LogEntry::Delete { id: RecordId(id), family, parts: parts.iter().copied().collect() }
 }
 
-fn delete_recipient(id: u64, first: Position, recipient: u32) -> LogEntry {
+pub(super) fn delete_recipient(id: u64, first: Position, recipient: u32) -> LogEntry {
     let LogEntry::Part { family, .. } = message(id, b"") else { unreachable!() };
     LogEntry::DeleteRecipient { id: RecordId(id), family, first, recipient }
 }
 
-fn ids(replay: &Replay) -> Vec<u64> {
+pub(super) fn ids(replay: &Replay) -> Vec<u64> {
     replay.messages.iter().map(|message| message.id.0).collect()
 }
 
@@ -175,8 +176,13 @@ fn a_confirmed_message_is_read_back_and_survives_a_reopen() {
         let (log, replay) = open(&directory, 256 * KIB).await;
         assert_eq!(ids(&replay), [2, 3, 4]);
         assert_eq!(replay.highest_id, RecordId(4));
-        let expected =
-            ReplayReport { segments: 2, records: 3, bytes: replay.report.bytes, ..Default::default() };
+        let expected = ReplayReport {
+            segments: 2,
+            read_bytes: 2 * 256 * KIB,
+            records: 3,
+            bytes: replay.report.bytes,
+            ..Default::default()
+        };
         assert_eq!(replay.report, expected);
         let first = &replay.messages[0];
         assert_eq!((&first.head, &first.pending[..], first.payload_bytes), (&head(2), &[0, 1][..], 100));
@@ -391,26 +397,35 @@ fn a_flipped_bit_costs_one_record_and_is_reported() {
             family: Family::Device,
             offset: u64::from(spoilt.offset),
             bytes: u64::from(positions[2].offset - spoilt.offset),
+            records: 1,
         };
         assert_eq!(replay.report.damaged, [expected]);
+        let lost = &replay.report.lost[0];
+        assert_eq!((replay.report.lost.len(), lost.id, lost.family), (1, RecordId(4), Family::Device));
+        assert_eq!(lost.recipients, head(2).recipients.to_vec(), "whose mailboxes have lost it");
         assert_eq!(replay.report.torn_tail_bytes, 0);
     });
 }
 
 #[test]
-fn a_broken_prefix_costs_the_rest_of_its_piece_and_is_reported() {
+fn a_broken_prefix_costs_one_record_and_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     run(async {
         let (log, _) = open(&directory, 64 * KIB).await;
         let batch: Vec<_> = (1..5).map(|id| message(id * 2, &payload(id, 300))).collect();
         let positions = log.append(&batch).await.unwrap();
         log.append(&[message(20, b"the next batch")]).await.unwrap();
+        let third = log.append(&[message(22, b"and one more")]).await.unwrap();
         flip(&files(directory.path(), "device")[0], u64::from(positions[1].offset) + 8);
         drop(log);
-        let (_, replay) = open(&directory, 64 * KIB).await;
-        assert_eq!(ids(&replay), [2, 20]);
-        assert_eq!(replay.report.damaged.len(), 1);
-        assert_eq!(replay.report.damaged[0].offset, u64::from(positions[1].offset));
+        let (log, replay) = open(&directory, 64 * KIB).await;
+        assert_eq!(ids(&replay), [2, 6, 8, 20, 22]);
+        let [damage] = &replay.report.damaged[..] else { panic!("{:?}", replay.report) };
+        assert_eq!((damage.offset, damage.records), (u64::from(positions[1].offset), 1));
+        assert_eq!(log.read(third[0]).await.unwrap(), "and one more");
+        for message in &replay.messages[..3] {
+            assert_eq!(content(&log, message).await, payload(message.id.0 / 2, 300));
+        }
     });
 }
 
@@ -427,6 +442,60 @@ fn damage_at_the_end_of_a_full_segment_is_not_taken_for_a_torn_tail() {
         let (_, replay) = open(&directory, 16 * KIB).await;
         assert_eq!(ids(&replay), [4]);
         assert_eq!((replay.report.damaged.len(), replay.report.torn_tail_bytes), (1, 0));
+    });
+}
+
+#[test]
+fn a_piece_at_the_end_of_a_full_segment_that_is_gone_is_reported_with_its_records() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (log, _) = open(&directory, 32 * KIB).await;
+        log.append(&[message(2, &payload(2, 11_000))]).await.unwrap();
+        let last: Vec<_> = (2..5).map(|id| message(id * 2, &payload(id, 300))).collect();
+        let last = log.append(&last).await.unwrap();
+        let next = log.append(&[message(20, &payload(20, 20_000))]).await.unwrap();
+        assert!(next[0].segment != last[0].segment);
+        drop(log);
+        overwrite(&files(directory.path(), "device")[0], u64::from(last[0].offset), &[0; 512]);
+        let (_, replay) = open(&directory, 32 * KIB).await;
+        assert_eq!(ids(&replay)[..1], [2]);
+        let [damage] = &replay.report.damaged[..] else { panic!("{:?}", replay.report) };
+        assert_eq!(damage.offset, u64::from(last[0].offset));
+        // What lies behind the lost sector is found again, record by record.
+        assert_eq!(u64::from(damage.records) + replay.messages.len() as u64, 5);
+        assert_eq!(replay.report.torn_tail_bytes, 0);
+    });
+}
+
+#[test]
+fn a_segment_whose_file_is_gone_is_named_and_one_that_was_given_up_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let (log, _) = open(&directory, 16 * KIB).await;
+        let mut stored = Vec::new();
+        for id in (2..42).step_by(2) {
+            stored.push((id, log.append(&[message(id, &payload(id, 11_000))]).await.unwrap()[0]));
+        }
+        // Many more are given up at once than are kept for reuse.
+        let gone: Vec<_> = stored[..12].iter().map(|(id, at)| delete(*id, &[*at])).collect();
+        log.append(&gone).await.unwrap();
+        log.maintain().await.unwrap();
+        assert!(log.stats().free_segments <= FREE_SEGMENTS as u64);
+        drop(log);
+        let (log, replay) = open(&directory, 16 * KIB).await;
+        assert!(replay.report.is_whole(), "{:?}", replay.report);
+        drop(log);
+        let lost = stored[14].1.segment;
+        std::fs::remove_file(directory.path().join(format!("device-{lost:010}.segment"))).unwrap();
+        let (log, replay) = open(&directory, 16 * KIB).await;
+        assert_eq!(replay.report.missing, [lost]);
+        assert_eq!(ids(&replay), [26, 28, 32, 34, 36, 38, 40]);
+        // A new segment counts anew.
+        log.append(&[message(50, &payload(50, 11_000))]).await.unwrap();
+        drop(log);
+        let (_, replay) = open(&directory, 16 * KIB).await;
+        assert!(replay.report.is_whole(), "{:?}", replay.report);
+        assert!(files(directory.path(), "free").len() <= FREE_SEGMENTS);
     });
 }
 
@@ -481,56 +550,6 @@ fn one_message_that_nobody_collects_does_not_keep_the_segments_behind_it() {
         assert_eq!(ids(&replay), [2, previous.0]);
         assert_eq!(replay.messages[0].pending, [0], "who was done stays done when the message moves");
         assert_eq!(content(&log, &replay.messages[0]).await, b"nobody comes");
-    });
-}
-
-#[test]
-fn on_a_full_disk_messages_are_refused_but_deletions_still_go_through_and_make_room() {
-    let directory = tempfile::tempdir().unwrap();
-    run(async {
-        let (log, _) = open(&directory, 32 * KIB).await;
-        let mut stored = Vec::new();
-        for id in (2..12).step_by(2) {
-            stored.push((id, log.append(&[message(id, &payload(id, 25_000))]).await.unwrap()[0]));
-        }
-        log.state.borrow_mut().faults.create = true;
-        let refused = log.append(&[message(12, &payload(12, 25_000))]).await.unwrap_err();
-        assert!(matches!(refused, StorageError::NoSpace { .. }), "{refused}");
-        assert_eq!(log.read(stored[0].1).await.unwrap(), payload(2, 25_000));
-        for _ in 0..20 {
-            for (id, position) in &stored {
-                log.append(&[delete(*id, &[*position])]).await.unwrap();
-            }
-        }
-        log.append(&[message(12, &payload(12, 25_000))]).await.unwrap();
-        drop(log);
-        assert_eq!(ids(&open(&directory, 32 * KIB).await.1), [12]);
-    });
-}
-
-#[test]
-fn after_a_failed_sync_the_batch_can_be_tried_again_and_its_deletion_covers_both_copies() {
-    let directory = tempfile::tempdir().unwrap();
-    run(async {
-        let (log, _) = open(&directory, 64 * KIB).await;
-        let stays = log.append(&[message(2, b"stays")]).await.unwrap()[0];
-        log.state.borrow_mut().faults.sync = true;
-        assert!(matches!(log.append(&[message(4, b"again")]).await, Err(StorageError::Io { .. })));
-        log.state.borrow_mut().faults.sync = false;
-        let again = log.append(&[message(4, b"again")]).await.unwrap()[0];
-        assert!(again.segment != stays.segment);
-        assert_eq!(log.read(again).await.unwrap(), "again");
-        log.append(&[delete(4, &[again])]).await.unwrap();
-        // Everything behind the first segment, where the failed copy lies, is used again.
-        for id in (6..20).step_by(2) {
-            let at = log.append(&[message(id, &payload(id, 50_000))]).await.unwrap();
-            log.append(&[delete(id, &at)]).await.unwrap();
-        }
-        assert_eq!(log.stats().live_bytes, u64::from(stays.length));
-        drop(log);
-        let (_, replay) = open(&directory, 64 * KIB).await;
-        assert_eq!(ids(&replay), [2]);
-        assert_eq!(replay.report.damaged, []);
     });
 }
 

@@ -1,16 +1,16 @@
 //! The manifest of a log: which shard wrote it, with how many shards, and the salt of its checksums. Small, text,
 //! and rebuilt from segment headers if it is lost. Never holds anything that changes with a message.
 
+use crate::disk::{Disk, read_beginning};
 use crate::error::StorageError;
 use crate::segment::SegmentHeader;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The version of the log's format as a whole.
 const LOG_FORMAT: u32 = 1;
-const FILE_NAME: &str = "manifest";
+/// The manifest's file name.
+pub(crate) const FILE_NAME: &str = "manifest";
 const TEMPORARY_NAME: &str = "manifest.new";
 const TITLE: &str = "furrow mailbox log";
 /// Far more than a manifest has.
@@ -38,38 +38,38 @@ impl Manifest {
         Self { shard: header.shard, shards: header.shards, salt: header.salt }
     }
 
-    /// Reads the manifest of a log; `None` if there is none.
+    /// Reads the manifest of a log on any disk; `None` if there is none.
+    pub(crate) async fn read_on(disk: &impl Disk, directory: &Path) -> Result<Option<Self>, StorageError> {
+        let path = directory.join(FILE_NAME);
+        let content = disk.read_small(&path, MAX_BYTES + 1).await;
+        Self::decode(content.map_err(|error| StorageError::io("reading", &path, error))?, path)
+    }
+
+    /// Reads the manifest of a log; `None` if there is none. Blocks.
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>, StorageError> {
         let path = directory.join(FILE_NAME);
-        let length = match path.metadata() {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StorageError::io("reading", &path, error)),
-        };
-        if length > MAX_BYTES {
+        let content = read_beginning(&path, MAX_BYTES + 1);
+        Self::decode(content.map_err(|error| StorageError::io("reading", &path, error))?, path)
+    }
+
+    fn decode(content: Option<Vec<u8>>, path: PathBuf) -> Result<Option<Self>, StorageError> {
+        let Some(content) = content else { return Ok(None) };
+        if content.len() as u64 > MAX_BYTES {
             return Err(StorageError::ManifestDamaged { path, reason: "it is too long" });
         }
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(StorageError::ManifestDamaged { path, reason: "it is not text" });
-            }
-            Err(error) => return Err(StorageError::io("reading", &path, error)),
-        };
-        Self::parse(&text, &path).map(Some)
+        match String::from_utf8(content) {
+            Ok(text) => Self::parse(&text, &path).map(Some),
+            Err(_) => Err(StorageError::ManifestDamaged { path, reason: "it is not text" }),
+        }
     }
 
     /// Writes the manifest durably, replacing any former one at once.
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), StorageError> {
+    pub(crate) async fn write(&self, disk: &impl Disk, directory: &Path) -> Result<(), StorageError> {
         let temporary = directory.join(TEMPORARY_NAME);
         let fault = |error| StorageError::io("writing", &temporary, error);
-        let mut file = File::create(&temporary).map_err(fault)?;
-        file.write_all(self.to_text().as_bytes()).map_err(fault)?;
-        file.sync_all().map_err(fault)?;
-        std::fs::rename(&temporary, directory.join(FILE_NAME)).map_err(fault)?;
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| StorageError::io("syncing", directory, error))
+        disk.write_small(&temporary, self.to_text().as_bytes()).await.map_err(fault)?;
+        disk.rename(&temporary, &directory.join(FILE_NAME)).await.map_err(fault)?;
+        disk.sync_directory(directory).await.map_err(|error| StorageError::io("syncing", directory, error))
     }
 
     fn to_text(self) -> String {
@@ -112,14 +112,19 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulated_disk::SimulatedDisk;
+    use futures_lite::future::block_on;
 
     #[test]
     fn a_manifest_round_trips_through_its_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(Manifest::read(directory.path()).unwrap(), None);
-        let manifest = Manifest::new(1, 4);
-        manifest.write(directory.path()).unwrap();
-        assert_eq!(Manifest::read(directory.path()).unwrap(), Some(manifest));
+        let (disk, directory) = (SimulatedDisk::new(), Path::new("/log"));
+        block_on(async {
+            disk.create_directory(directory).await.unwrap();
+            assert_eq!(Manifest::read_on(&disk, directory).await.unwrap(), None);
+            let manifest = Manifest::new(1, 4);
+            manifest.write(&disk, directory).await.unwrap();
+            assert_eq!(Manifest::read_on(&disk, directory).await.unwrap(), Some(manifest));
+        });
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! block. What is found in a window is verified like everything that is read; a window that has aged since, because
 //! records were appended behind, is dropped and the record read by itself.
 
+use crate::disk::ReadBlocks;
 use crate::segment::SegmentFile;
-use glommio::io::ReadResult;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,39 +20,45 @@ const SMALL_BYTES: u64 = 16 * 1024;
 const WINDOWS: usize = 8;
 
 /// The windows of one log.
-#[derive(Debug, Default)]
-pub(crate) struct ReadAhead {
-    windows: RefCell<VecDeque<Rc<Window>>>,
+#[derive(Debug)]
+pub(crate) struct ReadAhead<D> {
+    windows: RefCell<VecDeque<Rc<Window<D>>>>,
     /// Where the last small record was asked for: its segment and the beginning of its window.
     last: Cell<Option<(u32, u64)>>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct Window<D> {
     segment: u32,
     start: u64,
-    content: RefCell<Content>,
+    content: RefCell<Content<D>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum Content<D> {
     Loading,
-    Loaded(ReadResult),
+    Loaded(D),
     /// It could not be read; whoever waits reads by himself and sees why.
     Failed,
 }
 
-impl ReadAhead {
+impl<D> Default for ReadAhead<D> {
+    fn default() -> Self {
+        Self { windows: RefCell::default(), last: Cell::default() }
+    }
+}
+
+impl<D: Clone> ReadAhead<D> {
     /// A window that holds the record at `offset`, and where the window begins in the segment; `None` if the record is to be
     /// read by itself.
-    pub(crate) async fn window(
+    pub(crate) async fn window<F: ReadBlocks<Data = D>>(
         &self,
-        file: &SegmentFile,
+        file: &SegmentFile<F>,
         segment: u32,
         offset: u64,
         length: u64,
-    ) -> Option<(ReadResult, u64)> {
+    ) -> Option<(D, u64)> {
         let start = offset / WINDOW_BYTES * WINDOW_BYTES;
         if length > SMALL_BYTES || offset + length > start + WINDOW_BYTES {
             return None;
@@ -72,7 +78,12 @@ impl ReadAhead {
         self.windows.borrow_mut().retain(|window| !window.is_at(segment, start));
     }
 
-    async fn load(&self, file: &SegmentFile, segment: u32, start: u64) -> Rc<Window> {
+    async fn load<F: ReadBlocks<Data = D>>(
+        &self,
+        file: &SegmentFile<F>,
+        segment: u32,
+        start: u64,
+    ) -> Rc<Window<D>> {
         let window = Rc::new(Window {
             segment,
             start,
@@ -95,12 +106,12 @@ impl ReadAhead {
 }
 
 /// Ends the loading of a window even if its reader is dropped in the middle: others may wait for it.
-struct LoadGuard {
-    window: Rc<Window>,
-    content: Content,
+struct LoadGuard<D> {
+    window: Rc<Window<D>>,
+    content: Content<D>,
 }
 
-impl Drop for LoadGuard {
+impl<D> Drop for LoadGuard<D> {
     fn drop(&mut self) {
         self.window.content.replace(std::mem::replace(&mut self.content, Content::Failed));
         for waker in self.window.waiting.take() {
@@ -109,12 +120,12 @@ impl Drop for LoadGuard {
     }
 }
 
-impl Window {
+impl<D: Clone> Window<D> {
     fn is_at(&self, segment: u32, start: u64) -> bool {
         (self.segment, self.start) == (segment, start)
     }
 
-    async fn loaded(&self) -> Option<ReadResult> {
+    async fn loaded(&self) -> Option<D> {
         poll_fn(|context| match &*self.content.borrow() {
             Content::Loaded(data) => Poll::Ready(Some(data.clone())),
             Content::Failed => Poll::Ready(None),

@@ -18,6 +18,9 @@ pub(crate) const PREFIX_BYTES: usize = 32;
 /// Records begin at multiples of this: the alignment that the rkyv headers need.
 pub(crate) const RECORD_ALIGNMENT: usize = 8;
 
+/// Ordinals of records are counted up to here, and then from 0 again.
+pub(crate) const ORDINALS: u32 = 1 << 24;
+
 /// Numbers of segments, each once.
 pub(crate) type SegmentSet = SmallVec<[u32; 2]>;
 
@@ -66,14 +69,18 @@ impl Kind {
 /// The fixed prefix of a record whose own checksum was right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix {
-    /// CRC-32C of header and payload.
-    pub(crate) body_crc: u32,
+    /// CRC-32C of the payload.
+    pub(crate) payload_crc: u32,
+    /// CRC-32C of the header.
+    pub(crate) header_crc: u32,
     /// Bytes of prefix, header and payload.
     pub(crate) length: u32,
     /// Bytes of the header.
     pub(crate) header_length: u32,
     /// The append that wrote it; ascending in a segment.
     pub(crate) batch: u64,
+    /// How many records of the segment come before it, modulo [`ORDINALS`].
+    pub(crate) ordinal: u32,
     /// What it says.
     pub(crate) kind: Kind,
 }
@@ -88,10 +95,12 @@ impl Prefix {
             return None;
         }
         let prefix = Self {
-            body_crc: word(4),
+            payload_crc: word(4),
+            header_crc: word(28),
             length: word(8),
             header_length: word(12),
             batch: u64::from(word(16)) | u64::from(word(20)) << 32,
+            ordinal: word(24) >> 8,
             kind: Kind::from_byte(bytes[24])?,
         };
         let fits = u64::from(prefix.length) <= room
@@ -104,10 +113,17 @@ impl Prefix {
         u64::from(self.length).next_multiple_of(RECORD_ALIGNMENT as u64)
     }
 
-    /// Whether `record`, the whole record, has the header and payload that were written.
-    pub(crate) fn body_is_whole(&self, record: &[u8], seed: Seed, offset: u32) -> bool {
+    /// The header of `record`, the whole record, if it is the one that was written.
+    pub(crate) fn header(&self, record: &[u8], seed: Seed, offset: u32) -> Option<Header> {
+        let header = record.get(PREFIX_BYTES..self.payload_start())?;
+        let whole = crc32c::crc32c_append(seed.at(offset), header) == self.header_crc;
+        if whole { Header::parse(self.kind, header) } else { None }
+    }
+
+    /// Whether `record`, the whole record, has the payload that was written.
+    pub(crate) fn payload_is_whole(&self, record: &[u8], seed: Seed, offset: u32) -> bool {
         record.len() == self.length as usize
-            && crc32c::crc32c_append(seed.at(offset), &record[PREFIX_BYTES..]) == self.body_crc
+            && crc32c::crc32c_append(seed.at(offset), &record[self.payload_start()..]) == self.payload_crc
     }
 
     /// Where the payload starts in the record.
@@ -116,29 +132,41 @@ impl Prefix {
     }
 }
 
+/// When a record was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    /// The append that writes it.
+    pub(crate) batch: u64,
+    /// Its place in the segment, modulo [`ORDINALS`].
+    pub(crate) ordinal: u32,
+}
+
 /// Writes a record at the start of `buffer`, which lies at `offset` of its segment. The one copy of the payload.
 /// Bytes behind the record are left alone.
 pub(crate) fn write(
     buffer: &mut [u8],
     (seed, offset): (Seed, u32),
-    batch: u64,
+    stamp: Stamp,
     kind: Kind,
     header: &[u8],
     payload: &[Bytes],
 ) {
-    let mut end = PREFIX_BYTES;
-    for slice in std::iter::once(header).chain(payload.iter().map(|bytes| &bytes[..])) {
+    let payload_start = PREFIX_BYTES + header.len();
+    buffer[PREFIX_BYTES..payload_start].copy_from_slice(header);
+    let mut end = payload_start;
+    for slice in payload {
         buffer[end..end + slice.len()].copy_from_slice(slice);
         end += slice.len();
     }
-    let body_crc = crc32c::crc32c_append(seed.at(offset), &buffer[PREFIX_BYTES..end]);
+    let payload_crc = crc32c::crc32c_append(seed.at(offset), &buffer[payload_start..end]);
+    let header_crc = crc32c::crc32c_append(seed.at(offset), header);
     let prefix = &mut buffer[..PREFIX_BYTES];
-    prefix[4..8].copy_from_slice(&body_crc.to_le_bytes());
+    prefix[4..8].copy_from_slice(&payload_crc.to_le_bytes());
     prefix[8..12].copy_from_slice(&(end as u32).to_le_bytes());
     prefix[12..16].copy_from_slice(&(header.len() as u32).to_le_bytes());
-    prefix[16..24].copy_from_slice(&batch.to_le_bytes());
-    prefix[24..].fill(0);
-    prefix[24] = kind as u8;
+    prefix[16..24].copy_from_slice(&stamp.batch.to_le_bytes());
+    prefix[24..28].copy_from_slice(&(stamp.ordinal << 8 | kind as u32).to_le_bytes());
+    prefix[28..].copy_from_slice(&header_crc.to_le_bytes());
     let prefix_crc = crc32c::crc32c_append(seed.at(offset), &prefix[4..]);
     prefix[..4].copy_from_slice(&prefix_crc.to_le_bytes());
 }
@@ -358,17 +386,18 @@ mod tests {
         };
         let length = PREFIX_BYTES + encoded.range.len() + payload.iter().map(Bytes::len).sum::<usize>();
         let mut buffer = vec![0; length];
-        write(&mut buffer, (seed(), offset), BATCH, encoded.kind, &headers[encoded.range], payload);
+        let stamp = Stamp { batch: BATCH, ordinal: 0xabcdef };
+        write(&mut buffer, (seed(), offset), stamp, encoded.kind, &headers[encoded.range], payload);
         buffer
     }
 
     fn parse(record: &[u8], offset: u32) -> Option<(Header, Vec<u8>)> {
         let prefix = Prefix::parse(record, seed(), offset, record.len() as u64)?;
-        assert_eq!(prefix.batch, BATCH);
+        assert_eq!((prefix.batch, prefix.ordinal), (BATCH, 0xabcdef));
         let mut aligned = AlignedVec::<16>::new();
         aligned.extend_from_slice(record);
-        prefix.body_is_whole(&aligned, seed(), offset).then_some(())?;
-        let header = Header::parse(prefix.kind, &aligned[PREFIX_BYTES..prefix.payload_start()])?;
+        prefix.payload_is_whole(&aligned, seed(), offset).then_some(())?;
+        let header = prefix.header(&aligned, seed(), offset)?;
         Some((header, record[prefix.payload_start()..].to_vec()))
     }
 
@@ -479,7 +508,7 @@ mod tests {
             (
                 part(1, Some(head), 0, true, b"payload"),
                 concat!(
-                    "c9dfec65b1659e637f0000005800000088776655443322110100000000000000",
+                    "7fd14100a7dc65527f00000058000000887766554433221101efcdab30ac0134",
                     "7461696c613a2f2f31696472f8ffffff05000000f5ffffff0100000001000000",
                     "eaffffff01000000e3ffffff0100000001000000000000000900000000000000",
                     "c0ffffff04000000c4ffffff0100000042010000000000007061796c6f6164",
@@ -488,21 +517,21 @@ mod tests {
             (
                 part(1, None, 2, false, b"payload"),
                 concat!(
-                    "d3ef3c3a83a3a838370000001000000088776655443322110200000000000000",
+                    "a575a13ea7dc65523700000010000000887766554433221102efcdaba0ad9e42",
                     "010000000000000002000000000000007061796c6f6164",
                 ),
             ),
             (
                 LogEntry::DeleteRecipient { id, family, first, recipient: 5 },
                 concat!(
-                    "28fd2eb587ccfc09400000002000000088776655443322110300000000000000",
+                    "cb776f930fb965204000000020000000887766554433221103efcdab87ccfc09",
                     "03000000000000000100000000000000f0ffffff010000000500000000000000",
                 ),
             ),
             (
                 LogEntry::Delete { id, family, parts: [first].into_iter().collect() },
                 concat!(
-                    "9574d15acc10a118380000001800000088776655443322110400000000000000",
+                    "a94beb490fb965203800000018000000887766554433221104efcdabcc10a118",
                     "03000000000000000100000000000000f0ffffff01000000",
                 ),
             ),

@@ -220,7 +220,7 @@ impl NewLogs {
             }
         }
         old.close().await?;
-        Ok(!replay.report.damaged.is_empty())
+        Ok(!replay.report.is_whole())
     }
 
     /// Copies one message to each home that it has recipients in. Ids ascend as they did, so that order is kept.

@@ -1,11 +1,11 @@
-//! One segment file: its name, its header block, and its pre-allocation with direct I/O. Knows no records.
+//! One segment file: its name, its header block, and its reading and writing on whatever disk. Knows no records.
 
+use crate::census::Census;
+use crate::disk::{DiskFile, ReadBlocks};
 use crate::error::StorageError;
-use crate::events;
-use glommio::io::{Directory, DmaFile, OpenOptions};
+use crate::ledger::Extent;
 use relay_core::store::{Family, RecordId};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 /// The block of direct I/O: headers and batches begin at multiples of it.
 pub(crate) const BLOCK: u64 = 4096;
@@ -14,7 +14,7 @@ pub(crate) const BLOCK: u64 = 4096;
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 /// The version of the segment format.
-pub(crate) const SEGMENT_FORMAT: u32 = 1;
+pub(crate) const SEGMENT_FORMAT: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"FurrowSg";
 const HEADER_BYTES: usize = 64;
@@ -76,8 +76,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) highest_id: RecordId,
     /// The segment of the same family that was filled before; 0 if none.
     pub(crate) predecessor: u32,
-    /// Where the confirmed records of the predecessor ended.
-    pub(crate) predecessor_end: u32,
+    /// How far the predecessor was filled with confirmed records.
+    pub(crate) predecessor_extent: Extent,
 }
 
 /// Why a block is not a segment header.
@@ -101,7 +101,8 @@ impl SegmentHeader {
         block[28..36].copy_from_slice(&self.salt.to_le_bytes());
         block[36..44].copy_from_slice(&self.highest_id.0.to_le_bytes());
         block[44..48].copy_from_slice(&self.predecessor.to_le_bytes());
-        block[48..52].copy_from_slice(&self.predecessor_end.to_le_bytes());
+        block[48..52].copy_from_slice(&self.predecessor_extent.end.to_le_bytes());
+        block[52..56].copy_from_slice(&self.predecessor_extent.records.to_le_bytes());
         let crc = crc32c::crc32c(&block[..HEADER_BYTES - 4]);
         block[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
@@ -130,7 +131,7 @@ impl SegmentHeader {
             salt: long(28),
             highest_id: RecordId(long(36)),
             predecessor: word(44),
-            predecessor_end: word(48),
+            predecessor_extent: Extent { end: word(48), records: word(52) },
         })
     }
 }
@@ -142,116 +143,80 @@ fn family_code(family: Family) -> u32 {
     }
 }
 
-/// An open segment file.
+/// An open segment file: a file of some disk, whose errors say what was tried.
 #[derive(Clone, Debug)]
-pub(crate) struct SegmentFile {
-    file: Rc<DmaFile>,
-    size: u64,
-}
+pub(crate) struct SegmentFile<F>(F);
 
-impl SegmentFile {
-    /// Opens an existing file for reading and writing.
-    pub(crate) async fn open(path: &Path) -> Result<Self, StorageError> {
-        let fault = |error| StorageError::io("opening", path, error);
-        let file = OpenOptions::new().read(true).write(true).dma_open(path).await.map_err(fault)?;
-        let size = file.file_size().await.map_err(fault)?;
-        Ok(Self { file: Rc::new(file), size })
-    }
-
-    /// Creates a file of `size` bytes whose blocks are all allocated, so that no later write changes more than
-    /// data. Leaves nothing behind when it fails.
-    pub(crate) async fn create(path: &Path, size: u64) -> Result<Self, StorageError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = options.dma_open(path).await.map_err(|error| StorageError::io("creating", path, error))?;
-        if let Err(error) = file.pre_allocate(size, false).await {
-            if let Err(left) = file.remove().await {
-                tracing::warn!(event = events::SEGMENT_LEFT_BEHIND, path = %path.display(), error = %left, "an unfinished segment file stays behind");
-            }
-            return Err(StorageError::io("allocating space for", path, error));
-        }
-        Ok(Self { file: Rc::new(file), size })
+impl<F: ReadBlocks> SegmentFile<F> {
+    pub(crate) fn new(file: F) -> Self {
+        Self(file)
     }
 
     /// Bytes of the file.
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.0.size()
     }
 
     /// The file's present path.
     pub(crate) fn path(&self) -> PathBuf {
-        self.file.path().map(|path| path.to_path_buf()).unwrap_or_default()
+        self.0.path()
     }
 
+    /// Reads up to `length` bytes from an aligned offset.
+    pub(crate) async fn read(&self, offset: u64, length: usize) -> Result<F::Data, StorageError> {
+        self.0.read(offset, length).await.map_err(|error| StorageError::io("reading", &self.path(), error))
+    }
+}
+
+impl<F: DiskFile> SegmentFile<F> {
     /// Writes the header block and makes it durable.
-    pub(crate) async fn write_header(&self, header: &SegmentHeader) -> Result<(), StorageError> {
-        let mut block = self.file.alloc_dma_buffer(BLOCK as usize);
-        header.encode(block.as_bytes_mut());
+    pub(crate) async fn write_header(
+        &self,
+        header: &SegmentHeader,
+        census: &Census,
+    ) -> Result<(), StorageError> {
+        let mut block = self.buffer(BLOCK as usize);
+        header.encode(block.as_mut());
+        census.encode(block.as_mut());
         self.write(block, 0).await?;
         self.sync().await
     }
 
     /// A buffer for [`SegmentFile::write`]; its content is undefined.
-    pub(crate) fn buffer(&self, bytes: usize) -> glommio::io::DmaBuffer {
-        self.file.alloc_dma_buffer(bytes)
+    pub(crate) fn buffer(&self, bytes: usize) -> F::Buffer {
+        self.0.buffer(bytes)
     }
 
     /// Writes a buffer at an aligned offset; not durable before [`SegmentFile::sync`].
-    pub(crate) async fn write(
-        &self,
-        buffer: glommio::io::DmaBuffer,
-        offset: u64,
-    ) -> Result<(), StorageError> {
-        let length = buffer.len();
-        match self.file.write_at(buffer, offset).await {
-            Ok(written) if written == length => Ok(()),
-            Ok(_) => Err(StorageError::io("writing", &self.path(), std::io::ErrorKind::WriteZero)),
-            Err(error) => Err(StorageError::io("writing", &self.path(), error)),
-        }
+    pub(crate) async fn write(&self, buffer: F::Buffer, offset: u64) -> Result<(), StorageError> {
+        self.0.write(buffer, offset).await.map_err(|error| StorageError::io("writing", &self.path(), error))
     }
 
     /// Makes everything written durable.
     pub(crate) async fn sync(&self) -> Result<(), StorageError> {
-        self.file.fdatasync().await.map_err(|error| StorageError::io("syncing", &self.path(), error))
+        self.0.sync().await.map_err(|error| StorageError::io("syncing", &self.path(), error))
     }
 
-    /// Reads up to `length` bytes from an aligned offset.
-    pub(crate) async fn read(
-        &self,
-        offset: u64,
-        length: usize,
-    ) -> Result<glommio::io::ReadResult, StorageError> {
-        self.file
-            .read_at_aligned(offset, length)
-            .await
-            .map_err(|error| StorageError::io("reading", &self.path(), error))
-    }
-
-    /// Gives the file another name in the same directory; durable after [`sync_directory`].
+    /// Gives the file another name in the same directory; durable after the directory is synced.
     pub(crate) async fn rename(&self, path: &Path) -> Result<(), StorageError> {
-        self.file.rename(path).await.map_err(|error| StorageError::io("renaming", &self.path(), error))
+        self.0.rename(path).await.map_err(|error| StorageError::io("renaming", &self.path(), error))
+    }
+
+    /// Gives the file's space back; its name stays.
+    pub(crate) async fn cut(&self) -> Result<(), StorageError> {
+        self.0.cut().await.map_err(|error| StorageError::io("cutting", &self.path(), error))
     }
 
     /// Removes the file from its directory.
     pub(crate) async fn remove(&self) -> Result<(), StorageError> {
-        self.file.remove().await.map_err(|error| StorageError::io("removing", &self.path(), error))
+        self.0.remove().await.map_err(|error| StorageError::io("removing", &self.path(), error))
     }
 
     /// Closes the file, if nobody reads from it any more.
     pub(crate) async fn close(self) -> Result<(), StorageError> {
         let path = self.path();
-        self.file.close_rc().await.map_err(|error| StorageError::io("closing", &path, error))?;
-        Ok(())
+        self.0.close().await.map_err(|error| StorageError::io("closing", &path, error))
     }
-}
-
-/// Makes the names in a directory durable.
-pub(crate) async fn sync_directory(path: &Path) -> Result<(), StorageError> {
-    let fault = |error| StorageError::io("syncing", path, error);
-    let directory = Directory::open(path).await.map_err(fault)?;
-    let synced = directory.sync().await;
-    directory.close().await.map_err(fault)?;
-    synced.map_err(fault)
 }
 
 #[cfg(test)]
@@ -266,7 +231,7 @@ mod tests {
         salt: 0x0123_4567_89ab_cdef,
         highest_id: RecordId(u64::MAX),
         predecessor: 5,
-        predecessor_end: 8192,
+        predecessor_extent: Extent { end: 8192, records: 77 },
     };
 
     #[test]
@@ -305,9 +270,9 @@ mod tests {
     fn a_header_of_another_version_is_told_from_a_damaged_one() {
         let mut block = vec![0; BLOCK as usize];
         HEADER.encode(&mut block);
-        block[8] = 2;
+        block[8] = 3;
         let crc = crc32c::crc32c(&block[..HEADER_BYTES - 4]);
         block[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::parse(&block), Err(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::parse(&block), Err(HeaderFault::Version(3)));
     }
 }

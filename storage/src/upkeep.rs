@@ -2,13 +2,16 @@
 //! Writes no batch by itself but to move what is live.
 
 use crate::append::Turn;
+use crate::census::Census;
 use crate::directory::FREE_SEGMENTS;
+use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::events;
+use crate::ledger::Extent;
 use crate::log::{MailboxLog, State};
 use crate::record::{Header, Seed};
 use crate::scan::scan_segment;
-use crate::segment::{BLOCK, SegmentFile, SegmentHeader, SegmentName, sync_directory};
+use crate::segment::{BLOCK, SegmentFile, SegmentHeader, SegmentName};
 use glommio::sync::Permit;
 use relay_core::store::{Family, LogEntry, Position, RecordId};
 
@@ -21,7 +24,7 @@ const MOVE_BYTES: u64 = 1024 * 1024;
 /// Deletions that are moved in one batch.
 const MOVE_DELETIONS: usize = 4096;
 
-impl MailboxLog {
+impl<D: Disk> MailboxLog<D> {
     /// Does what keeps the log small and appends quick: gives up segments that nothing needs, empties at most one of
     /// which little is live (when the log takes more than twice the live bytes and four segments), and has a spare file
     /// ready. Appends go on meanwhile. Call it whenever [`MailboxLog::wants_maintenance`]; it does nothing
@@ -77,20 +80,21 @@ impl MailboxLog {
         }
         let file = self.take_file(with_parts).await?;
         let header = self.next_header(family)?;
-        if let Err(error) = self.enlist(&file, &header).await {
+        let census = Census::of(self.state.borrow().ledger.numbers().chain([header.number]));
+        if let Err(error) = self.enlist(&file, &header, &census).await {
             discard(file).await;
             return Err(error);
         }
-        let mut state = self.state.borrow_mut();
-        state.ledger.begin(header.number, family, header.highest_id, BLOCK as u32);
-        state.files.insert(header.number, file);
-        state.active[family as usize] = Some(header.number);
-        state.confirmed_end[family as usize] = BLOCK as u32;
+        let outdated = self.state.borrow_mut().begin_segment(&header, file, census);
+        // Now that no census lists them, their names mean nothing.
+        for file in outdated {
+            discard(file).await;
+        }
         Ok(())
     }
 
     /// A free file, created if need be. The reserve goes only to a batch without parts.
-    async fn take_file(&self, with_parts: bool) -> Result<SegmentFile, StorageError> {
+    async fn take_file(&self, with_parts: bool) -> Result<SegmentFile<D::File>, StorageError> {
         while self.state.borrow().free.len() <= RESERVED_FILES {
             match self.create_file().await {
                 Ok(file) => self.state.borrow_mut().free.push(file),
@@ -115,7 +119,7 @@ impl MailboxLog {
             salt: self.manifest.salt,
             highest_id: state.highest_id,
             predecessor: state.ledger.newest(family).unwrap_or(0),
-            predecessor_end: state.confirmed_end[family as usize],
+            predecessor_extent: state.confirmed[family as usize],
         })
     }
 
@@ -130,27 +134,35 @@ impl MailboxLog {
     }
 
     /// Makes a free file a segment, durably: first what it is, then its name.
-    async fn enlist(&self, file: &SegmentFile, header: &SegmentHeader) -> Result<(), StorageError> {
-        file.write_header(header).await?;
+    async fn enlist(
+        &self,
+        file: &SegmentFile<D::File>,
+        header: &SegmentHeader,
+        census: &Census,
+    ) -> Result<(), StorageError> {
+        file.write_header(header, census).await?;
         let name = SegmentName::InUse(header.family, header.number).file_name();
         file.rename(&self.options.directory.join(name)).await?;
-        sync_directory(&self.options.directory).await
+        self.sync_directory().await
     }
 
-    async fn create_file(&self) -> Result<SegmentFile, StorageError> {
+    async fn sync_directory(&self) -> Result<(), StorageError> {
+        let directory = &self.options.directory;
+        let synced = self.disk.sync_directory(directory).await;
+        synced.map_err(|error| StorageError::io("syncing", directory, error))
+    }
+
+    async fn create_file(&self) -> Result<SegmentFile<D::File>, StorageError> {
         let name = SegmentName::Free(self.take_number()?).file_name();
-        #[cfg(test)]
-        if self.state.borrow().faults.create {
-            let full = std::io::ErrorKind::StorageFull;
-            return Err(StorageError::io("allocating space for", &self.options.directory, full));
-        }
-        SegmentFile::create(&self.options.directory.join(name), self.options.segment_bytes).await
+        let path = self.options.directory.join(name);
+        let created = self.disk.create(&path, self.options.segment_bytes).await;
+        created.map(SegmentFile::new).map_err(|error| StorageError::io("allocating space for", &path, error))
     }
 
     /// Turns the segments that nothing needs into free files, as long as that frees others. The caller holds the permit.
     async fn reclaim(&self) -> Result<(), StorageError> {
         loop {
-            let dead: Vec<(u32, SegmentFile)> = self.state.borrow().recyclable();
+            let dead: Vec<(u32, SegmentFile<D::File>)> = self.state.borrow().recyclable();
             if dead.is_empty() {
                 return Ok(());
             }
@@ -159,14 +171,25 @@ impl MailboxLog {
                 file.rename(&self.options.directory.join(name)).await?;
             }
             // Deletions elsewhere are void only when no replay can find what they deleted.
-            sync_directory(&self.options.directory).await?;
+            self.sync_directory().await?;
             for (number, file) in dead {
-                let keep = self.state.borrow_mut().retire(number, self.options.segment_bytes);
-                if !keep {
-                    discard(file).await;
+                let kept = self.state.borrow_mut().retire(number, self.options.segment_bytes);
+                if !kept {
+                    self.shed(number, file).await;
                 }
             }
         }
+    }
+
+    /// Gives the space of a void file back. Its name stays as long as a census lists it, or it would be taken for missing.
+    async fn shed(&self, number: u32, file: SegmentFile<D::File>) {
+        if !self.state.borrow().census.lists(number) {
+            return discard(file).await;
+        }
+        if let Err(error) = file.cut().await {
+            tracing::warn!(event = events::SEGMENT_KEEPS_SPACE, path = %file.path().display(), %error, "a segment file that nothing needs keeps its space");
+        }
+        self.state.borrow_mut().retired.push(file);
     }
 
     /// Moves what is still needed in a segment to the end of the log, so that nothing needs it any more.
@@ -211,7 +234,8 @@ impl MailboxLog {
         let needed = self.state.borrow().ledger.deletions(victim) > 0;
         let Some(file) = file.filter(|_| needed) else { return Ok(deletions) };
         let anywhere = |segment| Position { segment, offset: 0, length: 0 };
-        scan_segment(&file, Seed::new(self.manifest.salt, victim), |found| {
+        let nothing = Extent::default();
+        scan_segment(&file, Seed::new(self.manifest.salt, victim), nothing, |found| {
             let ledger = &self.state.borrow().ledger;
             let others = |segment: &u32| *segment != victim && ledger.exists(*segment);
             match found.header {
@@ -286,7 +310,23 @@ impl MailboxLog {
     }
 }
 
-impl State {
+impl<F: DiskFile> State<F> {
+    /// A segment is begun, durably, and appended to from now on. Answers the files whose names the old census needed.
+    fn begin_segment(
+        &mut self,
+        header: &SegmentHeader,
+        file: SegmentFile<F>,
+        census: Census,
+    ) -> Vec<SegmentFile<F>> {
+        let family = header.family;
+        self.ledger.begin(header.number, family, header.highest_id, BLOCK as u32);
+        self.files.insert(header.number, file);
+        self.active[family as usize] = Some(header.number);
+        self.confirmed[family as usize] = Extent { end: BLOCK as u32, records: 0 };
+        self.census = census;
+        std::mem::take(&mut self.retired)
+    }
+
     fn is_kept(&self, number: u32) -> bool {
         let in_use = self.active.contains(&Some(number)) || self.in_flight.contains(&number);
         in_use || self.emptying == Some(number)
@@ -306,7 +346,7 @@ impl State {
         self.free.len() <= RESERVED_FILES && self.active.into_iter().flatten().any(half_full)
     }
 
-    fn recyclable(&self) -> Vec<(u32, SegmentFile)> {
+    fn recyclable(&self) -> Vec<(u32, SegmentFile<F>)> {
         let kept = |number| self.is_kept(number);
         let numbers = self.ledger.recyclable(kept);
         numbers.into_iter().filter_map(|number| Some((number, self.files.get(&number)?.clone()))).collect()
@@ -327,7 +367,7 @@ impl State {
 }
 
 /// Removes a file that no longer means anything. If that fails it is found as a free one when the log is opened again.
-async fn discard(file: SegmentFile) {
+async fn discard(file: SegmentFile<impl DiskFile>) {
     let path = file.path();
     let removed = file.remove().await;
     if let Err(error) = removed.and(file.close().await) {

@@ -17,10 +17,11 @@ pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
     let listeners = [
         ("listen.sstp", &config.listen.sstp),
         ("listen.tls", &config.listen.tls),
+        ("listen.http", &config.listen.http),
         ("management.listen", &config.management.listen),
     ];
-    for (index, (key, addresses)) in listeners.iter().enumerate() {
-        for (other, others) in &listeners[index + 1..] {
+    for (at, (key, addresses)) in listeners.iter().enumerate() {
+        for (other, others) in &listeners[at + 1..] {
             if let Some(twice) = addresses.iter().find(|address| others.contains(address)) {
                 reader.report_relation(&[key, other], Cause::Repeated(twice.to_string()));
             }

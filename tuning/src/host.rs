@@ -1,6 +1,42 @@
-//! What the machine offers, as far as a configuration can ask for more than there is.
+//! What the machine offers, as far as a configuration can ask for more than there is, and what of it is not as a relay
+//! wants it. Looks and says; it changes nothing.
 
+mod disk;
+mod finding;
+mod kernel;
+mod needs;
+mod network;
+mod processors;
+mod report;
+mod root;
+
+pub use finding::{Change, Finding, Verdict};
+pub use needs::Needs;
+pub use report::{json, plan, text};
+pub use root::Root;
+
+use crate::Config;
 use std::collections::BTreeSet;
+
+/// Looks at the machine below `root` with the eyes of a relay that has this configuration.
+pub fn examine(root: &Root, config: &Config) -> Vec<Finding> {
+    let needs = Needs::of(config, processors::count(root));
+    let mut findings = vec![kernel::version(root), kernel::io_uring(root)];
+    findings.extend(kernel::descriptors(root, &needs));
+    findings.extend(kernel::locked_memory(root, &needs));
+    findings.push(kernel::memory(root, &needs));
+    findings.extend(network::queues(root, &needs));
+    findings.extend(network::ports(root, &needs));
+    findings.push(network::tcp_memory(root, &needs));
+    findings.push(network::connection_tracking(root, &needs));
+    findings.extend(network::cards(root, &needs));
+    findings.extend([processors::enough(root, &needs), processors::governor(root)]);
+    findings.extend(processors::numa(root));
+    findings.extend(processors::nodes_of_cards(root));
+    findings.extend(disk::disk(root, &needs));
+    findings.extend([kernel::huge_pages(root), kernel::time(root)]);
+    findings
+}
 
 /// What this process may use of its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,6 +102,9 @@ settings! {
         /// Addresses for SSTP inside TLS, on a port of their own; none by default. SSTP by itself proves who is there and
         /// protects nothing that follows. See the section tls.
         tls: Vec<SocketAddr> as List { of: Address, may_be_empty: true } => [];
+        /// Addresses for SSTP inside HTTP, for clients behind firewalls that let nothing else out; none by default. Clients
+        /// expect port 80. A browser finds a short page there.
+        http: Vec<SocketAddr> as List { of: Address, may_be_empty: true } => [];
         /// Connections that may wait to be accepted, per shard and address. The kernel caps it at
         /// net.core.somaxconn.
         backlog: usize as Whole { min: 1, max: 65_535 } => 4096;
@@ -113,6 +116,15 @@ settings! {
         certificate_file: PathBuf as FilePath => "tls.crt";
         /// Its private key in PEM form, which only its owner may read (mode 0600).
         key_file: PathBuf as FilePath => "tls.key";
+    }
+    /// SSTP inside HTTP, where listen.http has an address.
+    http: Http {
+        /// How often a client of the Polling encapsulation is told to ask for mail. With more than a thousand of them on a
+        /// shard the relay tells them longer intervals, up to a minute.
+        poll_interval: Duration as Time::seconds_up_to(MINUTE) => "2 s";
+        /// Whether all requests of a client have to come from the address of its first one. That makes a stolen connection
+        /// identifier useless elsewhere, and shuts out clients behind proxies with several addresses.
+        bind_address: bool as Flag => false;
     }
     /// How the relay uses the processors: one shard is one thread with its own ring, connections and log.
     shards: Shards {
@@ -136,54 +148,54 @@ settings! {
     /// or refuses, and loses nothing that it has acknowledged.
     limits: Limits {
         /// Connections of one shard. Above it a new one gets TryLater.
-        connections_per_shard: usize as Whole { min: 1, max: 16_000_000 } => 600000;
+        connections_per_shard: usize as Whole { min: 1, max: 16_000_000 } => 600000 @live;
         /// Open sessions of one connection. Above it an Open is refused.
-        sessions_per_connection: usize as Whole { min: 1, max: 1_000_000 } => 4096;
+        sessions_per_connection: usize as Whole { min: 1, max: 1_000_000 } => 4096 @live;
         /// The largest message.
-        message_bytes: u64 as Size::between(KIB, GIB) => "250 MB";
+        message_bytes: u64 as Size::between(KIB, GIB) => "250 MB" @live;
         /// Bytes received from one connection and not yet complete, that is neither acknowledged by their recipients
         /// nor durable. Above it the connection's sessions are told to stop sending; at twice as much the relay stops
         /// reading from the connection.
-        connection_in_flight_bytes: u64 as Size::between(64 * KIB, GIB) => "1 MiB";
+        connection_in_flight_bytes: u64 as Size::between(64 * KIB, GIB) => "1 MiB" @live;
         /// The same bytes of all connections of one shard. At least connection_in_flight_bytes.
-        shard_in_flight_bytes: u64 as Size::between(64 * KIB, TIB) => "64 MiB";
+        shard_in_flight_bytes: u64 as Size::between(64 * KIB, TIB) => "64 MiB" @live;
         /// Bytes that wait to be sent on one connection; above it the relay sends no further message there until the
         /// peer has read.
-        connection_output_bytes: u64 as Size::between(4 * KIB, 64 * MIB) => "256 KiB";
+        connection_output_bytes: u64 as Size::between(4 * KIB, 64 * MIB) => "256 KiB" @live;
         /// The same for all connections of one shard. Above it a connection is given one piece of a message (at most
         /// 128 KiB) at a time, and only when it has read all that was sent before.
-        shard_output_bytes: u64 as Size::between(64 * KIB, TIB) => "256 MiB";
+        shard_output_bytes: u64 as Size::between(64 * KIB, TIB) => "256 MiB" @live;
         /// Items that one shard may have waiting for another. When the queue is full, the sessions that feed it are told
         /// to stop sending.
         mesh_queue_items: usize as Whole { min: 16, max: 1_048_576 } => 4096;
         /// Recipients of one FanoutOpen.
-        fanout_recipients: usize as Whole { min: 1, max: 65_535 } => 16384;
+        fanout_recipients: usize as Whole { min: 1, max: 65_535 } => 16384 @live;
         /// Authenticated connections of one device. A further one is closed as CrossedConnections.
-        connections_per_device: usize as Whole { min: 1, max: 1024 } => 4;
+        connections_per_device: usize as Whole { min: 1, max: 1024 } => 4 @live;
         /// Connections from one address whose device has not proven its key, on all shards together. A further one is dropped
         /// as soon as it is accepted. This and the limits per minute below count IPv6 addresses by their /64.
-        unauthenticated_per_address: usize as Whole { min: 1, max: 1_000_000 } => 1024;
+        unauthenticated_per_address: usize as Whole { min: 1, max: 1_000_000 } => 1024 @live;
         /// Connections of one shard whose device has not proven its key. Above it the oldest of them is dropped.
         unauthenticated_per_shard: usize as Whole { min: 1, max: 1_000_000 } => 16384;
         /// Failed authentications and registrations from one address in a minute. After so many, a Connect from there gets
         /// TryLater and an Attach fails, before any cryptography. This and the other limits per minute are counted by each shard
         /// for itself, so a relay of four shards may grant four times as much; a device's own connections all end at one shard.
-        failures_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60;
+        failures_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60 @live;
         /// Registrations from one address in a minute. Above it they are answered with Busy. A user with one identity
         /// takes two.
-        registrations_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60;
+        registrations_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 60 @live;
         /// TLS handshakes from one address in a minute; each costs a shard about a tenth of a millisecond. Above it a
         /// connection is dropped as soon as it is accepted.
-        tls_handshakes_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 6000;
+        tls_handshakes_per_address_per_minute: usize as Whole { min: 1, max: 1_000_000 } => 6000 @live;
     }
     /// How long the relay waits.
     timers: Timers {
         /// From accepting a connection to its Connect. Later the connection is dropped.
-        connect: Duration as Time::up_to(10 * MINUTE) => "10 s";
+        connect: Duration as Time::up_to(10 * MINUTE) => "10 s" @live;
         /// From ConnectResponse to ConnectAuthenticate. Later the connection is dropped.
-        authenticate: Duration as Time::up_to(10 * MINUTE) => "10 s";
+        authenticate: Duration as Time::up_to(10 * MINUTE) => "10 s" @live;
         /// How long an acknowledgement waits for a message to travel with before it goes alone.
-        acknowledge: Duration as Time::up_to(10 * MINUTE) => "5 s";
+        acknowledge: Duration as Time::up_to(10 * MINUTE) => "5 s" @live;
         /// After so long without sending, the relay sends a Noop.
         keep_alive: Duration as Time::up_to(24 * HOUR) => "45 s";
         /// After so long without receiving, the relay drops the connection. More than twice keep_alive.
@@ -191,21 +203,27 @@ settings! {
         /// How long a shutdown waits for connections to drain and for mail to become durable. Keep it below the
         /// service manager's own limit (TimeoutStopSec).
         shutdown_grace: Duration as Time::up_to(HOUR) => "10 s";
-        /// The ReturnTime that peers are told when the relay shuts down: when to come back.
-        return_time: Duration as Time::seconds_up_to(DAY) => "30 s";
+        /// The least ReturnTime that peers are told when the relay shuts down: when to come back.
+        return_time: Duration as Time::seconds_up_to(DAY) => "30 s" @live;
+        /// What is added to it: each peer is told a ReturnTime of its own, drawn evenly from return_time to return_time plus
+        /// this, so that not all of them come back in one second. A shard takes in about 5000 connections a second.
+        return_time_spread: Duration as Time { min: 0, max: DAY, step: SECOND } => "30 s" @live;
         /// The RetryTime that peers are told with TryLater: when to try again.
-        retry_time: Duration as Time::seconds_up_to(DAY) => "30 s";
+        retry_time: Duration as Time::seconds_up_to(DAY) => "30 s" @live;
     }
     /// Mail that waits for recipients that are not connected.
     mail: Mail {
         /// Who may leave mail.
-        deposit: Deposit as OneOf::<Deposit>::NEW => "registered";
+        deposit: Deposit as OneOf::<Deposit>::NEW => "registered" @live;
         /// How long mail waits if its sender does not say. Then it is deleted.
-        lifetime: Duration as Time::seconds_up_to(3650 * DAY) => "30 days";
+        lifetime: Duration as Time::seconds_up_to(3650 * DAY) => "30 days" @live;
+        /// How long mail that its sender wants kept for longer may wait for a device that does not connect. Then the device is
+        /// taken for abandoned, and all device-targeted mail for it is deleted.
+        abandoned_after: Duration as Time::seconds_up_to(3650 * DAY) => "90 days";
         /// Bytes of mail that may wait for one identity, unless the directory says otherwise.
-        quota_per_identity: u64 as Size::between(KIB, 1024 * TIB) => "1 GB";
+        quota_per_identity: u64 as Size::between(KIB, 1024 * TIB) => "1 GB" @live;
         /// Bytes of mail that may wait for one device.
-        quota_per_device: u64 as Size::between(KIB, 1024 * TIB) => "4 GB";
+        quota_per_device: u64 as Size::between(KIB, 1024 * TIB) => "4 GB" @live;
     }
     /// Who is online, for those who want to know (WAN DPP).
     presence: Presence {

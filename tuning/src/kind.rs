@@ -38,7 +38,7 @@ pub(crate) trait Kind {
     fn describe(&self) -> String;
 }
 
-fn fault<T>(item: &Item<'_>, faults: &mut Vec<Fault>, cause: Cause) -> Option<T> {
+pub(crate) fn fault<T>(item: &Item<'_>, faults: &mut Vec<Fault>, cause: Cause) -> Option<T> {
     faults.push(Fault { at: item.span(), cause });
     None
 }
@@ -433,8 +433,14 @@ impl<C: Choice> OneOf<C> {
     pub(crate) const NEW: Self = Self(std::marker::PhantomData);
 }
 
+/// What to say of a word that is none of `words`.
+pub(crate) fn not_a_choice(found: &str, words: impl Iterator<Item = &'static str> + Clone) -> Cause {
+    let near = nearest(found, words.clone()).map(quoted);
+    Cause::NotAChoice { found: shortened(found), allowed: alternatives(words.map(quoted)), near }
+}
+
 /// `a, b or c`.
-fn alternatives(words: impl Iterator<Item = String>) -> String {
+pub(crate) fn alternatives(words: impl Iterator<Item = String>) -> String {
     let words: Vec<String> = words.collect();
     match words.split_last() {
         Some((last, [])) => last.clone(),
@@ -449,12 +455,9 @@ impl<C: Choice> Kind for OneOf<C> {
     fn read(&self, item: &Item<'_>, faults: &mut Vec<Fault>) -> Option<C> {
         let Some(text) = item.get_ref().as_str() else { return wrong_type(self, item, faults) };
         let choice = C::CHOICES.iter().find(|(_, word, _)| *word == text);
-        choice.map(|(value, ..)| *value).or_else(|| {
-            let near = nearest(text, C::CHOICES.iter().map(|(_, word, _)| *word)).map(quoted);
-            let allowed = alternatives(C::CHOICES.iter().map(|(_, word, _)| quoted(word)));
-            let cause = Cause::NotAChoice { found: shortened(text), allowed, near };
-            fault(item, faults, cause)
-        })
+        choice
+            .map(|(value, ..)| *value)
+            .or_else(|| fault(item, faults, not_a_choice(text, C::CHOICES.iter().map(|(_, word, _)| *word))))
     }
 
     fn write(&self, value: &C) -> String {

@@ -16,23 +16,29 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod effective;
+mod environment;
 mod error;
-mod host;
+pub mod host;
 mod keys;
 mod kind;
 mod managers;
 mod nearest;
 pub mod operator;
+mod presets;
 mod read;
 mod reference;
 mod table;
 mod units;
 
+pub use effective::{Change, Effective, Origin, changes};
+pub use environment::Environment;
 pub use error::{Cause, ConfigError, ConfigErrors};
 pub use keys::{
     Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Management, Metrics, Monitor, Operator,
     Registration, Relay, SECTIONS, Security, Shards, ShardsPlacement, Storage, Timers, keys,
 };
+pub use presets::{NamedPreset, PRESETS};
 pub use reference::{commented_toml, default_toml, explain, reference};
 pub use table::{Key, Preset, Section};
 pub use units::{ByteSize, Span, UnitError};

@@ -4,17 +4,21 @@
 //! that the rest can be checked. Nothing of a wrong file ever leaves this module but the errors.
 
 use crate::check;
+use crate::effective::{Effective, Origin};
+use crate::environment::{Environment, value_of};
 use crate::error::{Cause, ConfigError, ConfigErrors};
 use crate::host::Host;
 use crate::keys::{Config, SECTIONS, keys};
-use crate::kind::{Fault, Kind};
+use crate::kind::{Fault, Item, Kind, alternatives, fault, not_a_choice, quoted, wrong_type};
 use crate::nearest::{nearest, ranked};
+use crate::presets::{NamedPreset, PRESETS};
 use crate::table::Preset;
 use crate::units::ByteSize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use toml::de::{DeTable, DeValue};
 
 /// The largest file that is read. The commented default file has about 10 KiB.
@@ -25,7 +29,7 @@ impl Config {
     ///
     /// `url` is not checked here; [`Config::parse`] does that.
     pub fn new(url: impl Into<String>) -> Self {
-        let mut config = Self::read(&mut Reader::new("", &DeTable::new()));
+        let mut config = Self::read(&mut Reader::new("", &DeTable::new(), &Environment::default()));
         config.relay.url = vec![url.into()];
         config
     }
@@ -35,13 +39,13 @@ impl Config {
         self.relay.data_dir.join(&self.operator.socket)
     }
 
-    /// Reads and checks the file at `path`, for this machine: [`Config::parse`] and whether the processors exist.
+    /// Reads and checks the file at `path`, for this machine: [`Config::parse`] with the overrides of the environment, and
+    /// whether the processors exist.
     ///
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
-        let path = path.as_ref();
-        parse_for(&text_of(path)?, path, Some(&Host::this()))
+        Ok(load(path.as_ref(), &Environment::of_process(), Some(&Host::this()))?.config)
     }
 
     /// As [`Config::load`], for whatever machine the file is meant for.
@@ -49,18 +53,25 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn load_for_any_host(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
-        let path = path.as_ref();
-        parse_for(&text_of(path)?, path, None)
+        Ok(load(path.as_ref(), &Environment::of_process(), None)?.config)
     }
 
-    /// Checks `text`, the same on every machine. `origin` is the file that errors name; relative paths in the text are
+    /// Checks `text`, the same on every machine and in every environment. `origin` is the file that errors name; relative paths in the text are
     /// taken relative to its folder.
     ///
     /// # Errors
     /// Everything that is wrong with the text.
     pub fn parse(text: &str, origin: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
-        parse_for(text, origin.as_ref(), None)
+        Ok(parse_for(text, origin.as_ref(), &Environment::default(), None)?.config)
     }
+}
+
+pub(crate) fn load(
+    path: &Path,
+    environment: &Environment,
+    host: Option<&Host>,
+) -> Result<Effective, ConfigErrors> {
+    parse_for(&text_of(path)?, path, environment, host)
 }
 
 fn text_of(path: &Path) -> Result<String, ConfigErrors> {
@@ -84,33 +95,65 @@ fn whole_file(path: &Path, cause: Cause) -> ConfigErrors {
     ConfigErrors::unless_empty(vec![error]).expect_err("there is one error")
 }
 
-fn parse_for(text: &str, origin: &Path, host: Option<&Host>) -> Result<Config, ConfigErrors> {
+fn parse_for(
+    text: &str,
+    origin: &Path,
+    environment: &Environment,
+    host: Option<&Host>,
+) -> Result<Effective, ConfigErrors> {
     let (tree, mistakes) = DeTable::parse_recoverable(text);
-    let mut reader = Reader::new(text, tree.get_ref());
+    let mut reader = Reader::new(text, tree.get_ref(), environment);
     if mistakes.is_empty() {
         reader.refuse_unknown();
+        let preset = reader.choose_preset();
         let mut config = Config::read(&mut reader);
         check::relations(&config, &mut reader);
         if let Some(host) = host {
             check::host(&config, host, &mut reader);
         }
+        let file = origin.display().to_string();
+        let from = |place: Place| match place {
+            Place::Preset(name) => Origin::Preset(name),
+            Place::Line(line) => Origin::File(file.clone(), line),
+            Place::Variable(name) => Origin::Variable(name),
+        };
+        let origins: BTreeMap<String, Origin> =
+            std::mem::take(&mut reader.places).into_iter().map(|(key, place)| (key, from(place))).collect();
         ConfigErrors::unless_empty(reader.into_errors(origin))?;
         let folder = origin.parent().unwrap_or(Path::new(""));
         config.relay.key_file = folder.join(config.relay.key_file);
         config.relay.data_dir = folder.join(config.relay.data_dir);
         config.tls.certificate_file = folder.join(config.tls.certificate_file);
         config.tls.key_file = folder.join(config.tls.key_file);
-        return Ok(config);
+        return Ok(Effective {
+            config,
+            preset: preset.map(|(preset, place)| (preset, from(place))),
+            origins,
+        });
     }
     for mistake in &mistakes {
         let line = mistake.span().map(|span| reader.line(span.start));
-        reader.report(line, String::new(), Cause::Syntax(mistake.message().replace('\n', "; ")));
+        reader.report(
+            line.map(Place::Line),
+            String::new(),
+            Cause::Syntax(mistake.message().replace('\n', "; ")),
+        );
     }
     Err(ConfigErrors::unless_empty(reader.into_errors(origin)).expect_err("there is a mistake"))
 }
 
+/// Where a value stands, or where the fault of one is.
+#[derive(Clone, Debug)]
+enum Place {
+    Preset(&'static str),
+    /// Of the file.
+    Line(usize),
+    /// Of the environment.
+    Variable(String),
+}
+
 struct Finding {
-    line: Option<usize>,
+    place: Option<Place>,
     key: String,
     cause: Cause,
 }
@@ -119,14 +162,43 @@ struct Finding {
 pub(crate) struct Reader<'t> {
     text: &'t str,
     tree: &'t DeTable<'t>,
+    environment: &'t Environment,
+    preset: Option<&'static NamedPreset>,
+    /// Where each value comes from that is not the default.
+    places: BTreeMap<String, Place>,
     findings: Vec<Finding>,
     /// Keys whose value is a stand-in: nothing should be concluded from it.
     faulty: BTreeSet<String>,
 }
 
 impl<'t> Reader<'t> {
-    fn new(text: &'t str, tree: &'t DeTable<'t>) -> Self {
-        Self { text, tree, findings: Vec::new(), faulty: BTreeSet::new() }
+    fn new(text: &'t str, tree: &'t DeTable<'t>, environment: &'t Environment) -> Self {
+        Self {
+            text,
+            tree,
+            environment,
+            preset: None,
+            places: BTreeMap::new(),
+            findings: Vec::new(),
+            faulty: BTreeSet::new(),
+        }
+    }
+
+    /// Finds the preset that the environment or the file names; its values stand behind those of both.
+    fn choose_preset(&mut self) -> Option<(&'static NamedPreset, Place)> {
+        let (item, place) = match self.environment.value("preset") {
+            Some(text) => (value_of(text), Place::Variable(Environment::variable("preset"))),
+            None => {
+                let item = self.tree.get("preset")?;
+                (item.clone(), Place::Line(self.line(item.span().start)))
+            }
+        };
+        let mut faults = Vec::new();
+        self.preset = PresetName.read(&item, &mut faults);
+        for Fault { cause, .. } in faults {
+            self.report(Some(place.clone()), "preset".into(), cause);
+        }
+        self.preset.map(|preset| (preset, place))
     }
 
     /// The line of a byte of the text, counted from 1.
@@ -135,30 +207,44 @@ impl<'t> Reader<'t> {
         before.iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
-    fn report(&mut self, line: Option<usize>, key: String, cause: Cause) {
-        self.findings.push(Finding { line, key, cause });
+    fn report(&mut self, place: Option<Place>, key: String, cause: Cause) {
+        self.findings.push(Finding { place, key, cause });
     }
 
     fn section(&self, name: &str) -> Option<&'t DeTable<'t>> {
         self.tree.get(name)?.get_ref().as_table()
     }
 
-    /// The value of a key as `kind` reads it, or its preset if it is not set or wrong.
+    /// The value of a key as `kind` reads it: from the environment, else from the file, else from the preset that the file
+    /// names, else the default, which also stands in for what is wrong.
     pub(crate) fn take<K: Kind>(&mut self, section: &str, name: &str, preset: Preset, kind: &K) -> K::Value {
-        let mut faults = Vec::new();
-        let value = match self.section(section).and_then(|section| section.get(name)) {
-            Some(item) => kind.read(item, &mut faults),
-            None => {
-                self.note_absence(section, name, preset);
-                None
-            }
-        };
         let key = format!("{section}.{name}");
+        let mut faults = Vec::new();
+        let value = if let Some(text) = self.environment.value(&key) {
+            let value = kind.read(&value_of(text), &mut faults);
+            self.places.insert(key.clone(), Place::Variable(Environment::variable(&key)));
+            value
+        } else if let Some(item) = self.section(section).and_then(|section| section.get(name)) {
+            self.places.insert(key.clone(), Place::Line(self.line(item.span().start)));
+            kind.read(item, &mut faults)
+        } else if let Some((chosen, value)) =
+            self.preset.and_then(|chosen| Some((chosen, chosen.value(&key)?)))
+        {
+            self.places.insert(key.clone(), Place::Preset(chosen.name));
+            Some(value_in_table(kind, value))
+        } else {
+            self.note_absence(section, name, preset);
+            None
+        };
         for Fault { at, cause } in faults {
             self.faulty.insert(key.clone());
-            self.report(Some(self.line(at.start)), key.clone(), cause);
+            let place = match self.places.get(&key) {
+                Some(variable @ Place::Variable(_)) => variable.clone(),
+                _ => Place::Line(self.line(at.start)),
+            };
+            self.report(Some(place), key.clone(), cause);
         }
-        value.unwrap_or_else(|| preset_value(kind, preset))
+        value.unwrap_or_else(|| value_in_table(kind, preset.text()))
     }
 
     fn note_absence(&mut self, section: &str, name: &str, preset: Preset) {
@@ -166,12 +252,16 @@ impl<'t> Reader<'t> {
         let key = format!("{section}.{name}");
         let line = self.tree.get(section).map(|item| self.line(item.span().start));
         self.faulty.insert(key.clone());
-        self.report(line, key, Cause::Missing { example: format!("{name} = {example}") });
+        self.report(line.map(Place::Line), key, Cause::Missing { example: format!("{name} = {example}") });
     }
 
     /// Reports every section and key that is not in the table.
     fn refuse_unknown(&mut self) {
-        for (name, item) in self.tree {
+        for name in self.environment.unknown() {
+            let near = nearest(name, VARIABLES.iter().map(String::as_str)).map(str::to_owned);
+            self.report(Some(Place::Variable(name.into())), String::new(), Cause::UnknownKey { near });
+        }
+        for (name, item) in self.tree.iter().filter(|(name, _)| name.get_ref() != "preset") {
             let known = SECTIONS.iter().find(|section| section.name == name.get_ref());
             match (known, item.get_ref()) {
                 (Some(section), DeValue::Table(table)) => {
@@ -192,18 +282,19 @@ impl<'t> Reader<'t> {
         let known = keys().map(|key| (key.name, elsewhere(key.section)));
         let near = ranked(name, known).and_then(|(_, place)| keys().nth(place)).map(|key| key.full_name());
         let key = section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}"));
-        self.report(Some(self.line(offset)), key, Cause::UnknownKey { near });
+        self.report(Some(Place::Line(self.line(offset))), key, Cause::UnknownKey { near });
     }
 
     fn refuse_section(&mut self, name: &str, offset: usize) {
         let near = nearest(name, SECTIONS.iter().map(|section| section.name)).map(|near| format!("[{near}]"));
-        self.report(Some(self.line(offset)), format!("[{name}]"), Cause::UnknownSection { near });
+        let place = Place::Line(self.line(offset));
+        self.report(Some(place), format!("[{name}]"), Cause::UnknownSection { near });
     }
 
     fn refuse_value_of_section(&mut self, name: &str, offset: usize) {
         let wanted = format!("the section [{name}] with keys of its own");
         let cause = Cause::WrongType { found: "a value", wanted };
-        self.report(Some(self.line(offset)), name.to_owned(), cause);
+        self.report(Some(Place::Line(self.line(offset))), name.to_owned(), cause);
     }
 
     /// Reports what is wrong between `keys`, the first of which is to blame, at the first of them that the file sets.
@@ -216,17 +307,49 @@ impl<'t> Reader<'t> {
             let (section, name) = key.split_once('.')?;
             self.section(section)?.get(name).map(|item| item.span().start)
         });
-        let line = place.map(|offset| self.line(offset));
-        self.report(line, keys[0].to_owned(), cause);
+        let place = place.map(|offset| Place::Line(self.line(offset)));
+        self.report(place, keys[0].to_owned(), cause);
     }
 
     fn into_errors(self, origin: &Path) -> Vec<ConfigError> {
-        let error = |Finding { line, key, cause }| ConfigError { file: origin.into(), line, key, cause };
+        let error = |Finding { place, key, cause }| {
+            let (file, line) = match place {
+                Some(Place::Variable(name)) => (name.into(), None),
+                Some(Place::Line(line)) => (origin.into(), Some(line)),
+                _ => (origin.into(), None),
+            };
+            ConfigError { file, line, key, cause }
+        };
         self.findings.into_iter().map(error).collect()
     }
 }
 
-fn preset_value<K: Kind>(kind: &K, preset: Preset) -> K::Value {
-    let item = DeValue::parse(preset.text()).expect("the presets of the table are TOML");
-    kind.read(&item, &mut Vec::new()).expect("the presets of the table are right")
+fn value_in_table<K: Kind>(kind: &K, text: &str) -> K::Value {
+    let item = DeValue::parse(text).expect("the presets of the tables are TOML");
+    kind.read(&item, &mut Vec::new()).expect("the presets of the tables are right")
+}
+
+/// Every variable that overrides a key.
+static VARIABLES: LazyLock<Vec<String>> =
+    LazyLock::new(|| keys().map(|key| Environment::variable(key.path)).collect());
+
+/// The name of a preset.
+struct PresetName;
+
+impl Kind for PresetName {
+    type Value = &'static NamedPreset;
+
+    fn read(&self, item: &Item<'_>, faults: &mut Vec<Fault>) -> Option<&'static NamedPreset> {
+        let Some(name) = item.get_ref().as_str() else { return wrong_type(self, item, faults) };
+        let preset = NamedPreset::named(name);
+        preset.or_else(|| fault(item, faults, not_a_choice(name, PRESETS.iter().map(|preset| preset.name))))
+    }
+
+    fn write(&self, value: &&'static NamedPreset) -> String {
+        quoted(value.name)
+    }
+
+    fn describe(&self) -> String {
+        alternatives(PRESETS.iter().map(|preset| quoted(preset.name)))
+    }
 }

@@ -3,6 +3,7 @@
 
 use crate::keys::{Config, SECTIONS, keys};
 use crate::nearest::ranked;
+use crate::presets::PRESETS;
 use crate::table::{Key, Preset};
 use std::fmt::Write as _;
 
@@ -10,6 +11,9 @@ const FILE_HEAD: &str = "\
 # The configuration of a Furrow relay. A line that begins with #key is that key's default; remove the # to change it.
 # Sizes: \"64 KiB\", \"250 MB\", or a plain number of bytes. Durations: \"100 ms\", \"5 s\", \"10 min\", \"2 h\", \"30 days\".
 # Check a change with: relayctl config check FILE
+#
+# A line such as  preset = \"small\"  here, above the first section, sets other defaults: small, large, million, low-latency
+# or durable. What they come to: relayctl config show --effective FILE
 ";
 
 const REFERENCE_HEAD: &str = "\
@@ -25,6 +29,20 @@ contradict each other are errors: the relay does not start, and says all of them
   1000), KiB, MiB, GiB, TiB (powers of 1024).
 * A duration is a string such as `\"100 ms\"`, `\"5 s\"`, `\"10 min\"`, `\"2 h\"` or `\"30 days\"`.
 * A relative path is relative to the folder of the configuration file.
+
+A variable of the environment wins over the file: `FURROW_LISTEN_BACKLOG=8192` is `listen.backlog = 8192`, and
+`FURROW_LOG_LEVEL=debug` is `log.level = \"debug\"`. `relayctl config show --effective FILE` says what the relay will obey
+and where each value comes from; `relayctl config diff A B` says what differs.
+
+On SIGHUP (`systemctl reload furrow-relayd`) the relay reads the file again. Keys marked *reload* below are obeyed from then
+on, deadlines by the connections that are made afterwards; for each of the others that has changed the log says that it waits
+for a restart. A file with a mistake changes nothing.
+";
+
+const PRESETS_HEAD: &str = "
+## Presets
+
+One line above the first section, such as `preset = \"large\"`, sets other defaults for keys that the file does not set.
 ";
 
 /// The commented file with every default for the relay named `url`: what `relayd init` writes.
@@ -59,6 +77,7 @@ pub fn commented_toml(config: &Config) -> String {
 /// The Markdown reference of every key.
 pub fn reference() -> String {
     let mut text = REFERENCE_HEAD.to_owned();
+    push_presets(&mut text);
     for section in SECTIONS {
         let _ = write!(text, "\n## `[{}]`\n\n", section.name);
         section.doc().for_each(|line| push_line(&mut text, &[line]));
@@ -89,10 +108,22 @@ fn entry(key: &Key) -> String {
         Preset::Default(value) => format!("Default: `{value}`."),
         Preset::Required(example) => format!("Required. Example: `{example}`."),
     };
+    let change = if key.live { " Change: *reload*." } else { "" };
     text.push('\n');
-    wrapped(&format!("{} {preset}", sentence(&key.describe())))
+    wrapped(&format!("{} {preset}{change}", sentence(&key.describe())))
         .for_each(|line| push_line(&mut text, &[&line]));
     text
+}
+
+fn push_presets(text: &mut String) {
+    text.push_str(PRESETS_HEAD);
+    for preset in PRESETS {
+        let _ = write!(text, "\n### `preset = \"{}\"`\n\n", preset.name);
+        preset.doc.iter().for_each(|line| push_line(text, &[line]));
+        text.push_str("\n```toml\n");
+        preset.values.iter().for_each(|(key, value)| push_line(text, &[key, " = ", value]));
+        text.push_str("```\n");
+    }
 }
 
 fn push_line(text: &mut String, parts: &[&str]) {

@@ -29,11 +29,16 @@ pub struct Key {
     pub section: &'static str,
     /// Its name in the section.
     pub name: &'static str,
+    /// Both, as in `limits.message_bytes`.
+    pub path: &'static str,
     /// What it has when it is not set.
     pub preset: Preset,
     pub(crate) doc: &'static [&'static str],
     pub(crate) describe: fn() -> String,
+    /// Whether a running relay obeys a change of it without a restart.
+    pub live: bool,
     pub(crate) write: fn(&Config) -> String,
+    pub(crate) copy: fn(&Config, &mut Config),
 }
 
 impl Key {
@@ -71,16 +76,19 @@ impl Section {
 }
 
 /// Declares sections as structs of public fields, `Config` as the struct of all sections, `SECTIONS` as the table that
-/// describes them, and `Config::read`. The doc comment of a field is the key's entry in the reference.
+/// describes them, and `Config::read`. The doc comment of a field is the key's entry in the reference; `@live` behind its
+/// default says that a running relay obeys a change of it.
 macro_rules! settings {
     (@preset required, $example:tt) => { Preset::Required(stringify!($example)) };
+    (@live live) => { true };
+    (@live) => { false };
     (@preset $default:tt) => { Preset::Default(stringify!($default)) };
     ($(
         $(#[doc = $section_doc:literal])+
         $section:ident: $Section:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident: $Field:ty as $kind:expr => $preset:tt $(, $example:tt)?
+                $field:ident: $Field:ty as $kind:expr => $preset:tt $(, $example:tt)? $(@$live:ident)?
             );+ $(;)?
         }
     )+) => {
@@ -105,10 +113,13 @@ macro_rules! settings {
             keys: &[ $( Key {
                 section: stringify!($section),
                 name: stringify!($field),
+                path: concat!(stringify!($section), ".", stringify!($field)),
                 preset: settings!(@preset $preset $(, $example)?),
                 doc: &[$($doc),+],
                 describe: || $kind.describe(),
+                live: settings!(@live $($live)?),
                 write: |config| $kind.write(&config.$section.$field),
+                copy: |from, to| to.$section.$field = from.$section.$field.clone(),
             } ),+ ],
         } ),+ ];
 

@@ -24,6 +24,8 @@ fn the_least_file_has_every_default() {
     assert_eq!(config.relay.product_version, "Furrow Relay 0.1 1");
     assert_eq!(config.listen.sstp, ["127.0.0.1:2492".parse().unwrap()]);
     assert_eq!(config.listen.backlog, 4096);
+    assert_eq!((config.listen.tls.len(), config.listen.http.len()), (0, 0));
+    assert_eq!((config.http.poll_interval.as_secs(), config.http.bind_address), (2, false));
     assert_eq!((config.shards.count, config.shards.cores.as_slice(), config.shards.pin), (0, &[][..], true));
     assert_eq!(config.limits.connections_per_shard, 600_000);
     assert_eq!(config.limits.sessions_per_connection, 4096);

@@ -149,6 +149,7 @@ impl Desk {
             addresses: vec!["127.0.0.1:2492".into()],
             public_keys: relay_keys.public().clone(),
             tls: None,
+            fallback: client::Fallback::default(),
         };
         std::fs::write(folder.path().join("relay.toml"), identity.to_toml()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -52,3 +52,20 @@ fn the_keys_that_the_install_notes_set_are_right() {
     let config = Config::parse(shown, "/etc/furrow/furrow.toml").expect("it is right");
     assert!(config.relay.data_dir.starts_with("/var/lib/furrow"), "the unit's StateDirectory");
 }
+
+#[test]
+fn the_socket_unit_listens_where_the_default_configuration_does() {
+    let unit = read("furrow-relayd.socket");
+    let listens = unit.lines().find_map(|line| line.strip_prefix("ListenStream=")).expect("it listens");
+    assert_eq!(Config::new("x").listen.sstp, [listens.parse().expect("it is an address")]);
+    assert!(unit.contains("\nFileDescriptorName=sstp\n"));
+    assert!(read("furrow-relayd-tls.socket").contains("\nFileDescriptorName=tls\n"));
+}
+
+#[test]
+fn the_service_is_watched_and_says_when_it_is_ready() {
+    let unit = read("furrow-relayd.service");
+    assert!(unit.contains("\nType=notify\n"));
+    // The relay looks four times in this time whether its shards have moved; they do so eight times a second.
+    assert!(number(&unit, "WatchdogSec") >= 2);
+}

@@ -2,11 +2,13 @@
 
 use super::traffic::{self, Traffic};
 use crate::failure::Failure;
+use crate::gate::Gate;
 use crate::load::Done;
 use crate::measure::measure;
 use crate::population::make_keys;
 use crate::relay_process::RelayProcess;
 use crate::report::{Report, Summary, Unit};
+use client::Carrier;
 use relay_core::directory::Profile;
 use std::sync::Arc;
 
@@ -16,6 +18,11 @@ pub(crate) struct Online {
     /// Pairs of a sender and a receiver
     #[arg(long, default_value_t = 8)]
     pub(crate) pairs: u32,
+    /// The way to the relay: direct, connect, socks, long-lived, keep-alive or polling. Any but the first takes the
+    /// generator more work, so compare what the relay takes; connect and socks go through the proxies of http_proxy, https_proxy and
+    /// all_proxy
+    #[arg(long, default_value_t = Carrier::Direct)]
+    pub(crate) carrier: Carrier,
     #[command(flatten)]
     pub(crate) traffic: Traffic,
 }
@@ -28,11 +35,14 @@ pub(crate) fn run(options: &Online) -> Result<Report, Failure> {
     let traffic = &options.traffic;
     let load = traffic.load(options.pairs, Done::Acknowledged)?;
     let keys = Arc::new(make_keys(Profile::Modern));
-    let relay = RelayProcess::start(&traffic.relay, 2 * options.pairs, keys)?;
+    let gate = Gate::plan(options.carrier, &traffic.relay)?;
+    let relay = RelayProcess::start(gate.relay_options(), 2 * options.pairs, keys)?;
+    let address = gate.open(&relay)?;
     let parties = traffic::pairs(&relay, options.pairs, true);
-    let measured = measure(relay.address(), relay.id(), &load, parties, &traffic.timing)?;
+    let measured = measure(address, relay.id(), &load, parties, &traffic.timing)?;
     let mut report = Report::new("online");
     report.setting("pairs", options.pairs);
+    report.setting("carrier", options.carrier.name());
     traffic.describe(&mut report, &load);
     report.summary(&Summary::of(&measured.rounds, Unit::Acknowledged, traffic.payload));
     let sent: u64 = measured.sent.iter().map(|(_, sent)| sent).sum();

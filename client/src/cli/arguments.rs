@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use client::{DeviceUrl, IdentityUrl, ResourceUrl, SecurityProfile, Status};
+use client::{Carrier, DeviceUrl, IdentityUrl, ResourceUrl, SecurityProfile, Status};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ Examples:
   sstp receive --out inbox             collect what waits into files
   sstp receive --follow --json         print messages as they come
   sstp presence watch DEVICE...        see who is online
+  sstp --carrier polling receive       as if nothing but HTTP came through
 
 Exit codes: 0 done, 1 failure, 2 wrong arguments, 3 the relay was not reached or did not answer in time,
 4 the relay refused.";
@@ -69,6 +70,10 @@ pub(crate) struct Arguments {
     /// Where your keys are [default: $FURROW_DIR, else $XDG_CONFIG_HOME/furrow, else ~/.config/furrow].
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// The only way to the relay to be used: direct, tunnel, connect, socks, long-lived, keep-alive or polling [default:
+    /// the best that works].
+    #[arg(long, global = true, value_name = "CARRIER")]
+    pub(crate) carrier: Option<Carrier>,
     /// Print one JSON object on each line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -101,6 +106,8 @@ pub(crate) enum Command {
     },
     /// Print your names and your relay.
     Whoami,
+    /// Write the manual pages and the completions of shells.
+    Manual(manual::Manual),
 }
 
 #[derive(Debug, Args)]

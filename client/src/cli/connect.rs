@@ -1,16 +1,33 @@
 //! The way from a client directory to a client that is ready, within a time.
 
 use super::failure::Failure;
-use client::{Client, ClientProfile, Config, Disconnected, State};
+use client::{Carrier, Client, ClientProfile, Config, Disconnected, State};
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
+/// Where a client's files are, and how it is to reach its relay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) carrier: Option<Carrier>,
+}
+
+impl Home<'_> {
+    /// A client of this profile that is connecting.
+    pub(crate) fn connect(self, profile: ClientProfile) -> Result<Client, Failure> {
+        let mut config = Config::new(profile);
+        config.carrier = self.carrier;
+        config.memory = Some(self.directory.to_owned());
+        Ok(Client::connect(config)?)
+    }
+}
+
 /// Connects and waits until the device is authenticated.
-pub(crate) async fn ready(directory: &Path, patience: Duration) -> Result<(Client, ClientProfile), Failure> {
-    let profile = ClientProfile::load(directory)?;
-    let client = Client::connect(Config::new(profile.clone()))?;
+pub(crate) async fn ready(home: Home<'_>, patience: Duration) -> Result<(Client, ClientProfile), Failure> {
+    let profile = ClientProfile::load(home.directory)?;
+    let client = home.connect(profile.clone())?;
     in_time(&client, patience, client.ready()).await??;
     Ok((client, profile))
 }

@@ -1,26 +1,24 @@
 //! `sstp presence watch` and `sstp presence set`: see who is online, and be seen.
 
 use super::arguments::{PresenceSet, PresenceWatch};
-use super::connect::{in_time, ready};
+use super::connect::{Home, in_time, ready};
 use super::failure::Failure;
 use super::printer::Printer;
 use super::status_table::StatusTable;
 use client::{
-    Client, ClientProfile, Config, DeviceUrl, OpenResponseId, RelayIdentity, Status, StatusChange,
-    StatusWatch,
+    Client, ClientProfile, DeviceUrl, OpenResponseId, RelayIdentity, Status, StatusChange, StatusWatch,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// How often the table shows that time passes.
 const TICK: Duration = Duration::from_secs(1);
 
-pub(crate) async fn set(set: PresenceSet, directory: &Path, printer: &Printer) -> Result<(), Failure> {
-    let (client, profile) = ready(directory, set.timeout).await?;
+pub(crate) async fn set(set: PresenceSet, home: Home<'_>, printer: &Printer) -> Result<(), Failure> {
+    let (client, profile) = ready(home, set.timeout).await?;
     client.publish(set.status);
     let outcome = tokio::select! {
         outcome = hold(&set, &client, &profile, printer) => outcome,
@@ -53,10 +51,10 @@ async fn hold(
     Ok(())
 }
 
-pub(crate) async fn watch(watch: PresenceWatch, directory: &Path, printer: &Printer) -> Result<(), Failure> {
-    let mut relays = vec![relay(directory)?];
+pub(crate) async fn watch(watch: PresenceWatch, home: Home<'_>, printer: &Printer) -> Result<(), Failure> {
+    let mut relays = vec![relay(home)?];
     for other in &watch.with {
-        relays.push(relay(other)?);
+        relays.push(relay(Home { directory: other, ..home })?);
     }
     let mut statuses = StatusWatch::new();
     for device in &watch.devices {
@@ -89,10 +87,10 @@ pub(crate) async fn watch(watch: PresenceWatch, directory: &Path, printer: &Prin
     outcome
 }
 
-fn relay(directory: &Path) -> Result<(Client, RelayIdentity), Failure> {
-    let profile = ClientProfile::load(directory)?;
+fn relay(home: Home<'_>) -> Result<(Client, RelayIdentity), Failure> {
+    let profile = ClientProfile::load(home.directory)?;
     let identity = profile.relay.clone();
-    Ok((Client::connect(Config::new(profile))?, identity))
+    Ok((home.connect(profile)?, identity))
 }
 
 /// Waits until a relay says that it does not serve us. One that cannot be reached does not say so.

@@ -1,7 +1,7 @@
 //! `sstp receive`: messages into files or onto standard output, each acknowledged once it is written.
 
 use super::arguments::Receive;
-use super::connect::ready;
+use super::connect::{Home, ready};
 use super::failure::Failure;
 use super::printer::Printer;
 use client::{BodyError, Incoming, Received, State};
@@ -16,11 +16,11 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest body that `--json` prints.
 const JSON_BODY_BYTES: usize = 1 << 20;
 
-pub(crate) async fn run(receive: Receive, directory: &Path, printer: &Printer) -> Result<(), Failure> {
+pub(crate) async fn run(receive: Receive, home: Home<'_>, printer: &Printer) -> Result<(), Failure> {
     if let Some(out) = &receive.out {
         std::fs::create_dir_all(out).map_err(Failure::about(&out.display()))?;
     }
-    let (client, _) = ready(directory, CONNECT_PATIENCE.max(receive.timeout)).await?;
+    let (client, _) = ready(home, CONNECT_PATIENCE.max(receive.timeout)).await?;
     if *client.state().borrow() == (State::Ready { attached: false }) {
         return Err(Failure::Refused("the relay does not know or refuses the account: sstp register".into()));
     }

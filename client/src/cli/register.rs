@@ -1,16 +1,15 @@
 //! `sstp register`: device, account and identities become known to the relay.
 
 use super::arguments::Register as Arguments;
-use super::connect::in_time;
+use super::connect::{Home, in_time};
 use super::failure::Failure;
 use super::printer::Printer;
-use client::{Client, ClientProfile, Config, Register, new_identity_url};
+use client::{ClientProfile, Register, new_identity_url};
 use serde_json::json;
-use std::path::Path;
 
-pub(crate) async fn run(arguments: Arguments, directory: &Path, printer: &Printer) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: Arguments, home: Home<'_>, printer: &Printer) -> Result<(), Failure> {
     let token = token(&arguments)?;
-    let mut profile = ClientProfile::load(directory)?;
+    let mut profile = ClientProfile::load(home.directory)?;
     for identity in arguments.identity {
         if !profile.identities.contains(&identity) {
             profile.identities.push(identity);
@@ -22,9 +21,9 @@ pub(crate) async fn run(arguments: Arguments, directory: &Path, printer: &Printe
     let start = Register::new().token(token);
     let start = if arguments.on_new_device { start.on_new_device() } else { start };
     let registration = profile.identities.iter().cloned().fold(start, Register::identity);
-    let client = Client::connect(Config::new(profile.clone()))?;
+    let client = home.connect(profile.clone())?;
     in_time(&client, arguments.timeout, client.register(registration)).await??;
-    profile.save(directory)?;
+    profile.save(home.directory)?;
     client.close().await;
     for identity in &profile.identities {
         printer.result(&json!({ "event": "registered", "identity": identity.as_str() }), identity)?;

@@ -1,28 +1,27 @@
 //! `sstp send`: one message, until the relay has acknowledged it.
 
 use super::arguments::Send;
-use super::connect::{in_time, ready};
+use super::connect::{Home, in_time, ready};
 use super::failure::Failure;
 use super::printer::Printer;
 use super::upload::Upload;
 use client::{Body, BodySource, Client, Delivery, Message, Receipt, Recipient, SendError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// A bar is drawn for bodies above this, in bytes.
 const BAR_ABOVE: u64 = 1 << 20;
 
-pub(crate) async fn run(send: Send, directory: &Path, printer: &Printer) -> Result<(), Failure> {
+pub(crate) async fn run(send: Send, home: Home<'_>, printer: &Printer) -> Result<(), Failure> {
     if send.device.is_some() && send.to.len() > 1 {
         return Err(Failure::Usage("--device goes with one --to".into()));
     }
     let (upload, position) = Upload::open(send.file.clone()).await?;
     let length = upload.length();
     let message = message(&send, Body::source(upload))?;
-    let (client, _) = ready(directory, send.timeout).await?;
+    let (client, _) = ready(home, send.timeout).await?;
     let delivery = client.send(message).await?;
     let bar = bar(length, printer);
     let receipt = with_progress(&client, delivery, position, &bar, send.timeout).await;

@@ -1,7 +1,7 @@
 //! A small relay over loopback TCP: registers, authenticates, stores in memory, delivers. No limits and no disk.
 
 use bytes::{Bytes, BytesMut};
-use client::{ClientProfile, RelayIdentity, SystemEntropy};
+use client::{ClientProfile, Fallback, RelayIdentity, SystemEntropy};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
 use relay_core::directory::*;
 use relay_core::security::{self, Challenge, HelloVerdict, RegisterContext, RegisterVerdict, RelayKeys};
@@ -103,6 +103,7 @@ impl TestRelay {
             addresses: vec!["127.0.0.1:1".into(), self.address.to_string()],
             public_keys: self.shared.keys.public().clone(),
             tls: None,
+            fallback: Fallback::default(),
         }
     }
 

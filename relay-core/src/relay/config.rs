@@ -47,6 +47,8 @@ pub struct RelayConfig {
     pub deposit_by_anyone: bool,
     /// How long a message is kept if its sender does not say.
     pub lifetime: Duration,
+    /// How long mail waits for a device that does not come; then all device-targeted mail for it is dropped.
+    pub abandoned_after: Duration,
     /// Bytes that may wait for one identity.
     pub quota_per_identity: u64,
     /// Bytes that may wait for one device.
@@ -55,8 +57,10 @@ pub struct RelayConfig {
     pub presence: PresenceConfig,
     /// RetryTime with TryLater.
     pub retry_time: Duration,
-    /// ReturnTime with Resting.
+    /// The least ReturnTime with Resting.
     pub return_time: Duration,
+    /// What is added to it: each connection is told a ReturnTime of its own, drawn evenly from this range in whole seconds.
+    pub return_time_spread: Duration,
 }
 
 impl RelayConfig {
@@ -81,11 +85,13 @@ impl RelayConfig {
             mesh_queue_items: 4096,
             deposit_by_anyone: false,
             lifetime: Duration::from_secs(30 * 24 * 3600),
+            abandoned_after: Duration::from_secs(90 * 24 * 3600),
             quota_per_identity: 1_000_000_000,
             quota_per_device: 4_000_000_000,
             presence: PresenceConfig::default(),
             retry_time: Duration::from_secs(30),
             return_time: Duration::from_secs(30),
+            return_time_spread: Duration::from_secs(30),
         }
     }
 }

@@ -19,9 +19,9 @@ pub fn partition(account: &AccountUrl) -> u32 {
     partition_of(account.as_bytes())
 }
 
-fn partition_of(url: &[u8]) -> u32 {
+fn partition_of(name: &[u8]) -> u32 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for &byte in url {
+    for &byte in name {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash ^= hash >> 32;
@@ -31,16 +31,17 @@ fn partition_of(url: &[u8]) -> u32 {
 
 /// The shard that is home to an account among `shards` (at least 1).
 pub fn home(account: &AccountUrl, shards: u16) -> ShardId {
-    shard_of(partition(account), shards)
+    shard_of(account.as_bytes(), shards)
 }
 
 /// The shard that is home to a device's presence among `shards` (at least 1). Its mail and its connections live elsewhere.
 pub fn home_of_device(device: &DeviceUrl, shards: u16) -> ShardId {
-    shard_of(partition_of(device.as_bytes()), shards)
+    shard_of(device.as_bytes(), shards)
 }
 
-fn shard_of(partition: u32, shards: u16) -> ShardId {
-    ShardId((partition * u32::from(shards) / PARTITIONS) as u16)
+/// The shard among `shards` (at least 1) to which a name belongs, by the same hash.
+pub fn shard_of(name: &[u8], shards: u16) -> ShardId {
+    ShardId((partition_of(name) * u32::from(shards) / PARTITIONS) as u16)
 }
 
 #[cfg(test)]

@@ -38,17 +38,17 @@ pub use mesh::{ConnectionId, MeshItem};
 pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
 pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
 
-use crate::address::{AccountUrl, DeviceUrl};
+use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::directory::Directory;
 use crate::security::{MessageId, SecurityError};
 use crate::sstp::connection::Ended;
 use crate::sstp::output::OutputQueue;
-use crate::sstp::{CloseReason, Connection, Event, SessionId};
-use crate::store::{LogEntry, Position, Restored};
+use crate::sstp::{CloseReason, Connection, ConnectionConfig, Event, SessionId};
+use crate::store::{LogEntry, Position, RecordId, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use hashbrown::HashMap;
-use mailroom::{Mailroom, Surroundings};
+use mailroom::{Mailroom, Surroundings, SweepRules};
 use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
@@ -64,8 +64,8 @@ use wheel::TimerWheel;
 
 /// How often expired mail is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Mailboxes looked at in one sweep: a million in a quarter of an hour, at no visible cost.
-const SWEEP_MAILBOXES: usize = 1024;
+/// How soon again if more of it was found than is dropped at once.
+const SWEEP_AGAIN: Duration = Duration::from_millis(20);
 
 /// Names a read of the log that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +100,13 @@ pub enum Action {
     },
     /// Something for the security log; a bounded number of them a minute, for each address and in all.
     SecurityFailed(SecurityFailure),
+    /// A stored message cannot be read back and has left this mailbox undelivered, for the log.
+    Lost {
+        /// The message.
+        message: RecordId,
+        /// Whose it was.
+        mailbox: Arc<MailboxAddress>,
+    },
     /// A connection has ended, for the log.
     Ended {
         /// The connection.
@@ -165,12 +172,14 @@ pub struct RelayStats {
     pub stored_parts: u64,
     /// Parts that were delivered before the log took them, and so never written.
     pub cancelled: u64,
+    /// Messages dropped because the device that they are for does not come any more.
+    pub purged: u64,
     /// Messages dropped for a recipient because their lifetime was over.
     pub expired: u64,
     /// Messages that could not be read back from the log.
     pub unreadable: u64,
     /// Messages deleted by order of the management server.
-    pub purged: u64,
+    pub deleted_by_order: u64,
     /// Recipients taken out of sessions because their mailbox was full or they were locked out.
     pub faults: u64,
     /// Times that a connection's sessions were stopped.
@@ -195,6 +204,8 @@ pub struct RelayStats {
 pub struct Relay {
     shard: ShardId,
     config: Arc<RelayConfig>,
+    /// What connections share that HTTP carries.
+    virtual_connection: Arc<ConnectionConfig>,
     directory: Box<dyn Directory>,
     entropy: Box<dyn Entropy>,
     now: Timestamp,
@@ -251,6 +262,7 @@ impl Relay {
             mesh: Mesh::new(shard, config.shards),
             strangers: Strangers::new(config.half_open.clone()),
             presence: Presence::new(&config.presence, config.shards),
+            virtual_connection: Arc::new(config.connection.for_virtual_connections()),
             config,
             directory,
             entropy,
@@ -289,23 +301,43 @@ impl Relay {
         address: Option<IpAddr>,
         handed_over: Option<Bytes>,
     ) -> ConnectionId {
+        let id = self.admit(now, address, self.config.connection.clone());
+        self.peer_mut(id).handed_here = handed_over.is_some();
+        match handed_over {
+            Some(bytes) => self.received(now, id, bytes),
+            None => self.arm(id),
+        }
+        id
+    }
+
+    /// A virtual connection has begun, which HTTP carries ([`crate::http`]). Everything holds for it that holds for a
+    /// transport of its own, but it stays on the shard that owns its GUID: mail of accounts that live elsewhere comes
+    /// through the mesh. Something is said on it every 45 s at least, or proxies give it up.
+    pub fn connected_virtually(&mut self, now: Timestamp, address: Option<IpAddr>) -> ConnectionId {
+        let id = self.admit(now, address, self.virtual_connection.clone());
+        self.peer_mut(id).handed_here = true;
+        self.arm(id);
+        id
+    }
+
+    fn admit(
+        &mut self,
+        now: Timestamp,
+        address: Option<IpAddr>,
+        config: Arc<ConnectionConfig>,
+    ) -> ConnectionId {
         self.now = now;
         let source = address.map(|address| self.strangers.source(address, &mut *self.entropy));
         let entry = self.peers.vacant_entry();
         let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
         self.next_generation = self.next_generation.wrapping_add(1);
-        let mut peer = Peer::new(id, Connection::acceptor(self.config.connection.clone(), now));
-        peer.handed_here = handed_over.is_some();
+        let mut peer = Peer::new(id, Connection::acceptor(config, now));
         (peer.address, peer.source) = (address, source);
         peer.turn = Some(self.strangers.enter(source, id));
         entry.insert(peer);
         self.stats.connections += 1;
         self.touch(id);
         self.make_room();
-        match handed_over {
-            Some(bytes) => self.received(now, id, bytes),
-            None => self.arm(id),
-        }
         id
     }
 
@@ -363,6 +395,12 @@ impl Relay {
         self.mailroom.take_batch(most, batch);
     }
 
+    /// The same as [`Relay::take_batch`] without any mail, for a disk that is full: mail waits then, senders are held back by
+    /// what they have in flight, and what is delivered goes on making room.
+    pub fn take_deletions(&mut self, batch: &mut Vec<LogEntry>) {
+        self.mailroom.take_deletions(batch);
+    }
+
     /// Whether a batch is worth taking.
     pub fn has_appends(&self) -> bool {
         self.mailroom.has_appends()
@@ -385,6 +423,12 @@ impl Relay {
         self.now = now;
         self.in_mailroom(|room, around| room.append_failed(around, batch));
         self.settle();
+    }
+
+    /// Whether somebody still waits for a read that [`Action::Read`] asked for. If not, [`Relay::read_done`] is called all the
+    /// same, with whatever there is.
+    pub fn wants_read_done(&self, token: ReadToken) -> bool {
+        self.mailroom.wants_read(token)
     }
 
     /// The payload of a part that [`Action::Read`] asked for; `None` if it cannot be read.
@@ -432,8 +476,10 @@ impl Relay {
             self.purge_on();
         }
         if now >= self.sweep_at {
-            self.sweep_at = now + SWEEP_EVERY;
-            self.in_mailroom(|room, around| room.sweep(around, SWEEP_MAILBOXES));
+            let RelayConfig { lifetime, abandoned_after, .. } = *self.config;
+            let rules = SweepRules { lifetime, abandoned_after };
+            let more = self.in_mailroom(|room, around| room.sweep(around, rules));
+            self.sweep_at = now + if more { SWEEP_AGAIN } else { SWEEP_EVERY };
         }
         self.settle();
     }
@@ -484,10 +530,18 @@ impl Relay {
         self.draining = true;
     }
 
-    /// Ends all connections with ConnectClose Resting and the configured ReturnTime.
+    /// Ends all connections with ConnectClose Resting. Each gets a ReturnTime of its own from the configured range, so that
+    /// they do not all come back in one second.
     pub fn close_all(&mut self, now: Timestamp) {
-        let return_time = self.config.return_time;
-        self.disconnect(now, &Whom::Everybody, CloseReason::Resting, return_time);
+        let (return_time, spread) = (self.config.return_time, self.config.return_time_spread);
+        self.send_away(now, &Whom::Everybody, CloseReason::Resting, return_time, spread);
+    }
+
+    /// Obeys another configuration from now on: limits at the next decision, deadlines with the next connection. The number
+    /// of shards, and who shares the counters of half-open connections, stay as they were.
+    pub fn reconfigure(&mut self, config: Arc<RelayConfig>) {
+        debug_assert_eq!(config.shards, self.config.shards, "mail would move to other homes");
+        self.config = config;
     }
 
     /// Connections at present.
@@ -523,7 +577,7 @@ impl Relay {
 
 /// How the rooms reach each other.
 impl Relay {
-    fn in_mailroom(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>)) {
+    fn in_mailroom<T>(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>) -> T) -> T {
         let mut around = Surroundings {
             now: self.now,
             quota_per_identity: self.config.quota_per_identity,
@@ -531,7 +585,7 @@ impl Relay {
             actions: &mut self.actions,
             stats: &mut self.stats,
         };
-        work(&mut self.mailroom, &mut around);
+        work(&mut self.mailroom, &mut around)
     }
 
     fn peer(&self, id: ConnectionId) -> &Peer {
@@ -726,7 +780,7 @@ mod tests {
     use super::*;
     use crate::address::IdentityUrl;
     use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord};
-    use crate::sstp::connection::{ConnectionConfig, Endpoint};
+    use crate::sstp::connection::Endpoint;
     use crate::sstp::text::Text;
 
     struct Nobody;

@@ -229,15 +229,28 @@ impl Relay {
         reason: CloseReason,
         return_time: Duration,
     ) -> usize {
+        self.send_away(now, whom, reason, return_time, Duration::ZERO)
+    }
+
+    /// As [`Relay::disconnect`], but each connection is told a ReturnTime of its own, up to `spread` later.
+    pub(super) fn send_away(
+        &mut self,
+        now: Timestamp,
+        whom: &Whom,
+        reason: CloseReason,
+        return_time: Duration,
+        spread: Duration,
+    ) -> usize {
         self.now = now;
         let found = self.peers.iter().filter(|(_, peer)| whom.includes(peer));
         let ids: Vec<_> = found.map(|(_, peer)| peer.id).collect();
         let mut ended = 0;
         for id in ids {
+            let return_time = self.draw_return_time(return_time, spread);
             let connection = self.connection(id);
             ended += usize::from(!connection.is_ended());
             if connection.is_established() {
-                connection.close(reason, return_time.as_secs() as u32);
+                connection.close(reason, return_time);
             } else {
                 connection.transport_lost();
             }
@@ -245,6 +258,16 @@ impl Relay {
         }
         self.settle();
         ended
+    }
+
+    /// Whole seconds, evenly from `least` to `least + spread`.
+    fn draw_return_time(&mut self, least: Duration, spread: Duration) -> u32 {
+        let mut drawn = [0; 8];
+        if !spread.is_zero() {
+            self.entropy.fill(&mut drawn);
+        }
+        let later = u64::from_le_bytes(drawn) % (spread.as_secs() + 1);
+        u32::try_from(least.as_secs() + later).unwrap_or(u32::MAX)
     }
 
     /// Takes the shard into service again after [`Relay::drain`].

@@ -56,7 +56,7 @@ pub(super) struct Peer {
     pub(super) paused: bool,
     /// When the timer wheel will look at this connection next.
     pub(super) armed_at: Timestamp,
-    /// Another shard handed the connection here.
+    /// Another shard handed the connection here, or it cannot be handed on.
     pub(super) handed_here: bool,
     /// In the list of connections with output or an end to see to.
     pub(super) touched: bool,

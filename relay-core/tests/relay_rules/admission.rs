@@ -1,10 +1,12 @@
 //! Who gets in, and what it may collect (sstp-behaviour 7.0, Connect and Attach; sstp-security 7.1).
 
-use crate::bench::{Bench, Proof, Who};
-use relay_core::relay::Action;
-use relay_core::sstp::connection::{Ended, Event};
+use crate::bench::{Bench, Proof, RELAY, Who};
+use relay_core::relay::{Action, RelayConfig};
+use relay_core::sstp::connection::{ConnectionConfig, Ended, Endpoint, Event};
 use relay_core::sstp::profile::flags;
+use relay_core::sstp::text::Text;
 use relay_core::sstp::{CloseReason, ConnectResponseId, Version};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn how_it_ended(bench: &mut Bench, who: Who) -> Option<Ended> {
@@ -30,6 +32,24 @@ fn a_connection_is_handed_to_the_home_of_its_device() {
     assert_eq!(bench.clients[who].shard, 1);
     assert_eq!((bench.relays[0].connections(), bench.relays[1].connections()), (0, 1));
     assert_eq!((bench.relays[0].stats().handed_off, bench.relays[1].stats().authenticated), (1, 1));
+}
+
+#[test]
+fn a_virtual_connection_stays_where_it_is_and_its_mail_comes_through_the_mesh() {
+    let mut bench = Bench::with(2, |_| {});
+    let device = (0..8).find(|&device| bench.home(device) == 1).unwrap();
+    let (hello, url) = (bench.hello(device), bench.device_url(device));
+    let who = bench.dial(0, &[url.as_str()], Version::V1_6, Some(hello));
+    let now = bench.now;
+    let virtually = bench.relays[0].connected_virtually(now, None);
+    let socket = bench.clients[who].id.replace(virtually).unwrap();
+    bench.relays[0].disconnected(now, socket);
+    bench.exchange();
+    assert_eq!((bench.relays[0].stats().handed_off, bench.relays[0].stats().authenticated), (0, 1));
+    let sender = bench.device((device + 1) % 8);
+    let session = bench.open(sender, device, true);
+    bench.send(sender, session, flags::A, 10);
+    assert_eq!(bench.lengths(who), [10]);
 }
 
 #[test]
@@ -169,7 +189,11 @@ fn a_relay_that_shuts_down_acknowledges_what_it_has_and_says_when_it_returns() {
     bench.relays[0].close_all(bench.now);
     bench.exchange();
     assert_eq!(bench.acknowledged(sender), [1, 2, 3, 4, 5], "the sixth was not read any more");
-    assert_eq!(how_it_ended(&mut bench, sender), closed(CloseReason::Resting, 30));
+    let ended = how_it_ended(&mut bench, sender);
+    assert!(
+        matches!(ended, Some(Ended::ByPeer { reason: CloseReason::Resting, return_time: 30..=60 })),
+        "{ended:?}"
+    );
     assert_eq!(bench.relays[0].connections(), 0);
 }
 
@@ -179,4 +203,51 @@ fn a_connect_for_another_relay_is_refused() {
     let who = bench.dial_to("dpp://elsewhere", 0, &["dpp://sim/1"], Version::V1_6, None);
     bench.exchange();
     assert_eq!(how_it_ended(&mut bench, who), Some(Ended::Refused(ConnectResponseId::WrongDevice)));
+}
+
+/// The ReturnTimes that so many connections of a relay that shuts down are told.
+fn return_times(bench: &mut Bench, connections: usize) -> Vec<u32> {
+    let strangers: Vec<Who> = (0..connections).map(|_| bench.stranger()).collect();
+    bench.relays[0].drain(bench.now);
+    bench.relays[0].close_all(bench.now);
+    bench.exchange();
+    let told = |who| match how_it_ended(bench, who) {
+        Some(Ended::ByPeer { reason: CloseReason::Resting, return_time }) => return_time,
+        other => panic!("{other:?}"),
+    };
+    strangers.into_iter().map(told).collect()
+}
+
+#[test]
+fn those_who_are_sent_away_together_do_not_return_in_one_second() {
+    let mut bench = Bench::with(1, |config| {
+        config.return_time = Duration::from_secs(10);
+        config.return_time_spread = Duration::from_secs(19);
+    });
+    let mut returning = [0; 20];
+    for seconds in return_times(&mut bench, 600) {
+        returning[seconds as usize - 10] += 1;
+    }
+    // 30 are expected in each second of the twenty.
+    assert!(returning.iter().all(|count| (10..=60).contains(count)), "{returning:?}");
+}
+
+#[test]
+fn without_a_spread_everybody_is_told_the_same_return_time() {
+    let mut bench = Bench::with(1, |config| config.return_time_spread = Duration::ZERO);
+    assert_eq!(return_times(&mut bench, 3), [30, 30, 30]);
+}
+
+#[test]
+fn a_changed_configuration_holds_from_the_next_decision_on() {
+    let mut bench = Bench::with(1, |config| config.max_connections_per_device = 1);
+    let first = bench.device(1);
+    let connection = ConnectionConfig::new(Endpoint::Relay, vec![Text::new(RELAY).unwrap()], Text::EMPTY);
+    let mut config = RelayConfig::new(Arc::new(connection), 1);
+    config.max_connections_per_device = 2;
+    bench.relays[0].reconfigure(Arc::new(config));
+    let second = bench.device(1);
+    assert_eq!((how_it_ended(&mut bench, first), how_it_ended(&mut bench, second)), (None, None));
+    let third = bench.device(1);
+    assert_eq!(how_it_ended(&mut bench, third), closed(CloseReason::CrossedConnections, 0));
 }

@@ -101,6 +101,8 @@ fn an_unreadable_message_is_skipped_and_counted_and_later_mail_flows() {
     let closed =
         |event: &Event| matches!(event, Event::SessionClosed { reason: CloseReason::InternalError, .. });
     assert!(bench.events(recipient).iter().any(closed), "the session of the half message ends");
+    let [Action::Lost { mailbox, .. }] = &bench.actions[..] else { panic!("{:?}", bench.actions) };
+    assert_eq!(mailbox.account, bench.people.accounts[1].url, "the loss is told with its mailbox");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod abandoned;
 mod admission;
 mod bench;
 mod delivery;
@@ -9,6 +10,7 @@ mod deposit;
 #[path = "../simulation/dice.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod dice;
+mod full_disk;
 mod limits;
 mod management;
 mod operator;

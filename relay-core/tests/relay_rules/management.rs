@@ -177,10 +177,10 @@ fn a_purge_deletes_what_waits_and_nothing_that_comes_later() {
         order(&mut bench, 1, purge);
         bench.send(sender, to_device, flags::A, 40);
         for _ in 0..4 {
-            assert!(bench.relays[home].stats().purged <= count + 1);
+            assert!(bench.relays[home].stats().deleted_by_order <= count + 1);
             bench.pass(Duration::from_millis(1));
         }
-        assert_eq!(bench.relays[home].stats().purged, count + 1);
+        assert_eq!(bench.relays[home].stats().deleted_by_order, count + 1);
         assert!(bench.relays[home].poll_timeout() > bench.now, "nothing is left to do");
         let (purged, spared) = (bench.device(1), bench.device(2));
         assert_eq!(bench.lengths(purged), [40]);

@@ -367,7 +367,7 @@ impl World {
                     self.shards[shard].disk.read(token, position, due);
                 }
                 Action::Register(registration) => self.register(shard, registration),
-                Action::Resume { .. } => {}
+                Action::Resume { .. } | Action::Lost { .. } => {}
                 Action::SecurityFailed(failure) => panic!("authentication failed: {failure:?}"),
                 Action::Ended { how, connection, .. } => {
                     assert!(

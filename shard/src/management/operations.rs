@@ -153,7 +153,10 @@ impl Operations {
             Request::AccountModify(accounts) => self.modify(&accounts).await,
             Request::UserPurge(accounts) => self.purge(accounts).await,
             Request::RelayDefault(defaults) => {
-                self.ledger.store.set_defaults(defaults)?;
+                {
+                    let _exclusive = self.users.exclusive();
+                    self.ledger.store.set_defaults(defaults)?;
+                }
                 self.orders.defaults(defaults).await?;
                 Ok(Outcome::Success)
             }

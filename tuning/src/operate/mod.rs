@@ -89,7 +89,7 @@ pub(crate) enum Operate {
         #[arg(long)]
         undo: bool,
     },
-    /// Read again what SIGHUP reads again: the certificate for TLS.
+    /// Read the certificate for TLS again. `systemctl reload furrow-relayd` reads the configuration too.
     #[command(after_help = FIND_HELP)]
     Reload(Reach),
     /// Change how much the running relay's log says, until its next start.

@@ -61,7 +61,7 @@ pub enum Request {
     Drain,
     /// Be in service again.
     EndDrain,
-    /// Read again what SIGHUP reads again.
+    /// Read the certificate for TLS again.
     Reload,
     /// Change how much the log says, until the next start.
     LogLevel {

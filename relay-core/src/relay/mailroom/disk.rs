@@ -1,6 +1,6 @@
 //! The mailroom's way to the disk: what waits becomes a batch, and what has become durable is completed.
 
-use super::appends::Pending;
+use super::appends::PendingPart;
 use super::{Mailroom, MessageKey, PartState, Surroundings};
 use crate::relay::mesh::MeshItem;
 use crate::store::{Chain, LogEntry, MessageHead, Position};
@@ -19,34 +19,34 @@ impl Mailroom {
 
     /// Moves what waits to be appended into `batch`, up to about `most` payload bytes. One batch is out at a time.
     pub(in crate::relay) fn take_batch(&mut self, most: u64, batch: &mut Vec<LogEntry>) {
+        self.appends.take_deletions(batch);
         let mut bytes = 0;
         while bytes < most {
-            match self.appends.next() {
-                None => break,
-                Some(Pending::Deletion(entry)) => batch.push(entry),
-                Some(Pending::Part { key, id, index }) => {
-                    let Some(message) =
-                        self.messages.get_mut(key as usize).filter(|message| message.id == id)
-                    else {
-                        continue;
-                    };
-                    let last = message.arrived && index + 1 == message.part_count();
-                    let part = &mut message.parts[index as usize];
-                    if part.state != PartState::Queued {
-                        continue;
-                    }
-                    part.state = PartState::Writing;
-                    bytes += u64::from(part.bytes);
-                    let head = (index == 0).then(|| MessageHead {
-                        header: message.header.clone(),
-                        recipients: message.recipients.addresses.clone(),
-                    });
-                    let payload = part.payload.clone();
-                    batch.push(LogEntry::Part { id, family: message.family, index, last, head, payload });
-                    self.appends.writing.push((key, index));
-                }
+            let Some(PendingPart { key, id, index }) = self.appends.next_part() else { break };
+            let Some(message) = self.messages.get_mut(key as usize).filter(|message| message.id == id) else {
+                continue;
+            };
+            let last = message.arrived && index + 1 == message.part_count();
+            let part = &mut message.parts[index as usize];
+            if part.state != PartState::Queued {
+                continue;
             }
+            part.state = PartState::Writing;
+            bytes += u64::from(part.bytes);
+            let head = (index == 0).then(|| MessageHead {
+                header: message.header.clone(),
+                recipients: message.recipients.addresses.clone(),
+            });
+            let payload = part.payload.clone();
+            batch.push(LogEntry::Part { id, family: message.family, index, last, head, payload });
+            self.appends.writing.push((key, index));
         }
+        self.appends.batch_out = !batch.is_empty();
+    }
+
+    /// The same without any mail: all that a full disk can take, and what makes room on it.
+    pub(in crate::relay) fn take_deletions(&mut self, batch: &mut Vec<LogEntry>) {
+        self.appends.take_deletions(batch);
         self.appends.batch_out = !batch.is_empty();
     }
 
@@ -69,14 +69,13 @@ impl Mailroom {
         for &(key, index) in &writing {
             let message = &mut self.messages[key as usize];
             message.parts[index as usize].state = PartState::Queued;
-            again.push(Pending::Part { key, id: message.id, index });
+            again.push(PendingPart { key, id: message.id, index });
             if message.is_dead() && !dead.contains(&key) {
                 dead.push(key);
             }
         }
         let deletions = batch.into_iter().filter(|entry| !matches!(entry, LogEntry::Part { .. }));
-        again.extend(deletions.map(Pending::Deletion));
-        self.appends.again(again);
+        self.appends.again(again, deletions.collect());
         self.appends.batch_done(writing);
         for key in dead {
             self.finish(around, key);
@@ -106,7 +105,7 @@ impl Mailroom {
                     first: position,
                     recipient,
                 };
-                self.appends.push(Pending::Deletion(entry));
+                self.appends.delete(entry);
             }
         }
         let durable = message.parts.iter().all(|part| matches!(part.state, PartState::Durable(_)));

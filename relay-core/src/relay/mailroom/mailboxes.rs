@@ -6,7 +6,6 @@ use crate::address::MailboxAddress;
 use crate::relay::home::ShardId;
 use crate::relay::mesh::{ConnectionId, Epoch, MailboxId, MeshItem, OutletId, Target};
 use crate::relay::{Action, ReadToken};
-use crate::time::Timestamp;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -76,6 +75,7 @@ impl Mailroom {
         target: Target,
         connection: ConnectionId,
     ) {
+        self.end_purge(&target);
         let state = self.targets.entry(target).or_default();
         if !state.collectors.contains(&(from, connection)) {
             state.collectors.push((from, connection));
@@ -187,13 +187,59 @@ impl Mailroom {
         if let Some(queue_index) = reading {
             let (key, _) = mailbox.queue[queue_index];
             let begun = mailbox.delivery.restart();
-            self.messages[key as usize].unreadable = true;
-            around.stats.unreadable += 1;
             if begun {
                 self.close_outlet(around, id);
             }
+            self.give_up_unreadable(around, key);
         }
         self.deliver(around, id);
+    }
+
+    /// Whether somebody still waits for this read.
+    pub(in crate::relay) fn wants_read(&self, token: ReadToken) -> bool {
+        self.reads.get(token.0 as usize).is_some_and(|&(id, epoch, _)| {
+            let mailbox = self.mailboxes.get(id.0 as usize);
+            mailbox.is_some_and(|mailbox| mailbox.delivery.epoch() == Some(epoch))
+        })
+    }
+
+    /// A message cannot be read back: it leaves the mailboxes that nobody collects from now, and the others when their
+    /// delivery comes to it.
+    fn give_up_unreadable(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {
+        let message = &mut self.messages[key as usize];
+        if std::mem::replace(&mut message.unreadable, true) {
+            return;
+        }
+        around.stats.unreadable += 1;
+        let recipients = message.recipients.clone();
+        for &id in &recipients.mailboxes {
+            let idle = self.mailboxes.get_mut(id.0 as usize).filter(|mailbox| mailbox.delivery.is_idle());
+            let Some(mailbox) = idle else { continue };
+            let found = mailbox.queue.iter().position(|(queued, _)| *queued == key);
+            // What is doomed is counted, and goes with the purge.
+            let found = found.filter(|index| *index >= mailbox.doomed);
+            if let Some((key, place)) = found.and_then(|index| mailbox.queue.remove(index)) {
+                self.drop_undeliverable(around, id, (key, place));
+                self.drop_if_unused(id);
+            }
+        }
+    }
+
+    /// A message leaves a mailbox undelivered: its time is over, or it cannot be read.
+    pub(super) fn drop_undeliverable(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        id: MailboxId,
+        (key, place): (MessageKey, u32),
+    ) {
+        let message = &self.messages[key as usize];
+        if message.unreadable {
+            let mailbox = self.mailboxes[id.0 as usize].address.clone();
+            around.actions.push_back(Action::Lost { message: message.id, mailbox });
+        } else {
+            around.stats.expired += 1;
+        }
+        self.recipient_done(around, id, key, place);
     }
 
     pub(super) fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
@@ -250,9 +296,8 @@ impl Mailroom {
                 },
             );
         }
-        for (key, position) in expired {
-            around.stats.expired += 1;
-            self.recipient_done(around, id, key, position);
+        for undeliverable in expired {
+            self.drop_undeliverable(around, id, undeliverable);
         }
     }
 
@@ -267,31 +312,5 @@ impl Mailroom {
         mailbox.delivery.open(shard, connection, epoch);
         let address = mailbox.address.clone();
         around.mesh.send(shard, MeshItem::OpenOutlet { connection, mailbox: id, epoch, address });
-    }
-
-    /// Drops expired mail of up to `most` mailboxes that nobody collects from; called now and then, it gets round to
-    /// all.
-    pub(in crate::relay) fn sweep(&mut self, around: &mut Surroundings<'_>, most: usize) {
-        let end = (self.sweep_from + most).min(self.mailboxes.capacity());
-        for index in self.sweep_from..end {
-            while let Some((key, position)) = self.take_expired(around.now, index) {
-                around.stats.expired += 1;
-                self.recipient_done(around, MailboxId(index as u32), key, position);
-            }
-            self.drop_if_unused(MailboxId(index as u32));
-        }
-        self.sweep_from = if end == self.mailboxes.capacity() { 0 } else { end };
-    }
-
-    /// Takes the oldest message of a mailbox that nobody collects from, if its lifetime is over.
-    fn take_expired(&mut self, now: Timestamp, index: usize) -> Option<(MessageKey, u32)> {
-        let mailbox = self.mailboxes.get_mut(index).filter(|mailbox| mailbox.delivery.is_idle())?;
-        let &(key, _) = mailbox.queue.front()?;
-        let expired = self.messages[key as usize].header.expires_at <= now.as_secs();
-        if !expired {
-            return None;
-        }
-        mailbox.doomed = mailbox.doomed.saturating_sub(1);
-        mailbox.queue.pop_front()
     }
 }

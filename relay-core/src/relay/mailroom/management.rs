@@ -87,7 +87,7 @@ impl Mailroom {
         let mut left = most;
         while let Some(&id) = self.purging.front() {
             while let Some((key, position)) = self.mailboxes[id.0 as usize].take_doomed() {
-                around.stats.purged += 1;
+                around.stats.deleted_by_order += 1;
                 self.recipient_done(around, id, key, position);
                 left -= 1;
                 if left == 0 {

@@ -14,6 +14,7 @@ mod disk;
 mod listing;
 mod mailboxes;
 mod management;
+mod sweep;
 
 use super::home::ShardId;
 use super::mesh::{
@@ -25,7 +26,7 @@ use crate::sstp::StatusId;
 use crate::sstp::profile::flags;
 use crate::store::{Chain, Family, LogEntry, MessageHeader, Position, RecordId, Restored};
 use crate::time::Timestamp;
-use appends::{Appends, Pending};
+use appends::{Appends, PendingPart};
 use bytes::Bytes;
 use delivery::Delivery;
 use hashbrown::{HashMap, HashSet};
@@ -33,6 +34,8 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use sweep::Sweep;
+pub(super) use sweep::SweepRules;
 
 /// Everything beside the mailroom that its work touches.
 pub(super) struct Surroundings<'a> {
@@ -219,9 +222,9 @@ pub(super) struct Mailroom {
     reads: Slab<(MailboxId, Epoch, u64)>,
     next_record: u64,
     next_epoch: u32,
-    sweep_from: usize,
     /// Mailboxes with doomed mail.
     purging: VecDeque<MailboxId>,
+    sweep: Sweep,
 }
 
 impl Mailroom {
@@ -239,8 +242,8 @@ impl Mailroom {
             reads: Slab::new(),
             next_record,
             next_epoch: 0,
-            sweep_from: 0,
             purging: VecDeque::new(),
+            sweep: Sweep::default(),
         }
     }
 
@@ -474,7 +477,7 @@ impl Mailroom {
             state: if wanted { PartState::Queued } else { PartState::Dropped },
         });
         if wanted {
-            self.appends.push(Pending::Part { key, id: message.id, index });
+            self.appends.push(PendingPart { key, id: message.id, index });
         }
     }
 
@@ -556,7 +559,7 @@ impl Mailroom {
             Some(PartState::Durable(first)) => {
                 let (id, family) = (message.id, message.family);
                 let entry = LogEntry::DeleteRecipient { id, family, first, recipient: position };
-                self.appends.push(Pending::Deletion(entry));
+                self.appends.delete(entry);
             }
             _ => message.done_early.push(position),
         }
@@ -595,7 +598,7 @@ impl Mailroom {
             })
             .collect();
         let (id, family) = (message.id, message.family);
-        self.appends.push(Pending::Deletion(LogEntry::Delete { id, family, parts }));
+        self.appends.delete(LogEntry::Delete { id, family, parts });
     }
 
     fn tell_completed(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {

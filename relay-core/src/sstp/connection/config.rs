@@ -62,4 +62,11 @@ impl ConnectionConfig {
             idle_deadline: profile::IDLE_DEADLINE,
         }
     }
+
+    /// The same for connections that HTTP carries: a Noop goes out after 45 s at the latest, or proxies give up what waits for it
+    /// (http-encapsulation 6.1).
+    pub fn for_virtual_connections(&self) -> Self {
+        let keep_alive = self.keep_alive.min(crate::http::profile::HELD_GET);
+        Self { keep_alive, ..self.clone() }
+    }
 }

@@ -1,17 +1,18 @@
-//! The byte pipe to the relay: TCP, perhaps with TLS, one address after another, small writes sent at once.
+//! The byte pipe to the relay over one TCP connection, perhaps through a tunnel that a proxy opens, perhaps with TLS; small writes
+//! are sent at once.
 
-use crate::relay_identity::RelayIdentity;
+use super::proxies::{Proxy, split};
 use crate::tls::{RelayTls, TlsSession};
 use bytes::{Bytes, BytesMut};
+use relay_core::http::proxy::{Connect, Progress, ProxyError, Socks};
 use relay_core::sstp::output::OutputQueue;
+use relay_core::sstp::profile::PORT;
 use std::io::{self, IoSlice, Read, Write};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long one address may take to answer.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the relay may take to close after our last words.
 const LINGER: Duration = Duration::from_secs(1);
 /// What one read takes at most.
@@ -21,38 +22,49 @@ const WRITE_SLICES: usize = 64;
 
 /// A connection to the relay.
 #[derive(Debug)]
-pub(crate) struct Transport {
+pub(crate) struct Stream {
     stream: TcpStream,
     tls: Option<TlsSession>,
     buffer: BytesMut,
 }
 
-impl Transport {
-    /// Tries the relay's addresses in their order: those for TLS if its identity has any, and then no others.
-    pub(crate) async fn dial(relay: RelayIdentity) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
-        let addresses = relay.tls.as_ref().map_or(&relay.addresses, |tls| &tls.addresses);
-        for address in addresses {
-            match timeout(DIAL_TIMEOUT, Self::dial_one(address, relay.tls.as_ref())).await {
-                Ok(Ok(transport)) => {
-                    tracing::debug!(address, tls = transport.tls.is_some(), "connected");
-                    return Ok(transport);
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
-            }
-            tracing::debug!(address, error = %last, "cannot connect");
-        }
-        Err(last)
-    }
+/// What stands between this machine and the relay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Through<'a> {
+    Nothing,
+    /// An HTTP proxy that opens a tunnel by CONNECT.
+    Connect(&'a Proxy),
+    /// A SOCKS 5 proxy.
+    Socks(&'a Proxy),
+}
 
-    async fn dial_one(address: &str, tls: Option<&RelayTls>) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+impl Stream {
+    /// Connects to the relay at `address`.
+    pub(crate) async fn dial(
+        address: &str,
+        through: Through<'_>,
+        tls: Option<&RelayTls>,
+    ) -> io::Result<Self> {
+        let stream = match through {
+            Through::Nothing => TcpStream::connect(address).await?,
+            Through::Connect(proxy) => {
+                let (mut connect, hello) = Connect::new(address, proxy.credentials.as_ref());
+                tunnel(proxy, hello, |bytes| connect.receive(bytes)).await?
+            }
+            Through::Socks(proxy) => {
+                let (host, port) = split(address);
+                let port = port.and_then(|port| port.parse().ok()).unwrap_or(PORT);
+                let (mut socks, hello) =
+                    Socks::new(host.trim_matches(['[', ']']), port, proxy.credentials.as_ref())
+                        .map_err(io::Error::other)?;
+                tunnel(proxy, hello, |bytes| socks.receive(bytes)).await?
+            }
+        };
         stream.set_nodelay(true)?;
         let tls = tls.map(RelayTls::session).transpose().map_err(io::Error::other)?;
-        let mut transport = Self { stream, tls, buffer: BytesMut::new() };
-        transport.shake_hands().await?;
-        Ok(transport)
+        let mut dialled = Self { stream, tls, buffer: BytesMut::new() };
+        dialled.shake_hands().await?;
+        Ok(dialled)
     }
 
     async fn shake_hands(&mut self) -> io::Result<()> {
@@ -157,6 +169,31 @@ impl Transport {
         };
         if let Ok(Err(error)) = timeout(LINGER, farewell).await {
             tracing::debug!(%error, "the relay did not take our last words");
+        }
+    }
+}
+
+/// Connects to a proxy and lets it open a tunnel.
+async fn tunnel(
+    proxy: &Proxy,
+    hello: Bytes,
+    mut receive: impl FnMut(&[u8]) -> Result<Progress, ProxyError>,
+) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(&proxy.address).await?;
+    stream.write_all(&hello).await?;
+    // One octet more than asked for would belong to the tunnel, in which a relay does not speak first.
+    let mut buffer = [0; 1024];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match receive(&buffer[..length]).map_err(io::Error::other)? {
+            Progress::Send(bytes) => stream.write_all(&bytes).await?,
+            Progress::Open(first) if first.is_empty() => return Ok(stream),
+            Progress::Open(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the other end speaks first"));
+            }
         }
     }
 }
