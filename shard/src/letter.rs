@@ -3,8 +3,9 @@
 use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Registered};
+use relay_core::relay::{ConnectionId, MeshItem, Registered, RemoteRelay};
 use relay_core::sstp::SessionId;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 /// One thing that reaches a shard from another thread.
@@ -35,6 +36,13 @@ pub enum Letter {
     },
     /// An operator's or manager's order.
     Command(Command),
+    /// The resolver has looked another relay up.
+    Resolved {
+        /// The relay.
+        relay: RemoteRelay,
+        /// Where it may be reached, in order; none if nothing was found.
+        addresses: Vec<SocketAddr>,
+    },
     /// Shut down.
     Stop,
 }

@@ -7,6 +7,7 @@
 //! * [`operations`]: the thread that answers operators and Prometheus and watches the machine; [`board`] is where shards show
 //!   what they count, [`histogram`] how it is distributed, [`monitor`] what follows from it.
 //! * [`logging`], [`events`]: what the relay says, where to, how much, and the number of each thing that it says.
+//! * [`dialer`], [`peers`]: calling other relays, and knowing them.
 //! * [`tls`]: TLS around a connection, and the certificate.
 //! * [`users`]: what an operator does to the users of a stopped relay.
 //! * [`mesh`]: the lock-free queues between shards and how a sleeping shard is woken.
@@ -22,6 +23,7 @@ pub mod board;
 pub mod command;
 pub mod demo;
 pub mod descriptors;
+pub mod dialer;
 pub mod events;
 pub mod histogram;
 pub mod homes;
@@ -31,6 +33,7 @@ pub mod logging;
 pub mod mesh;
 pub mod monitor;
 pub mod operations;
+pub mod peers;
 pub mod placement;
 mod restoring;
 pub mod server;
