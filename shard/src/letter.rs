@@ -3,8 +3,9 @@
 use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Registered, RelayConfig};
+use relay_core::relay::{ConnectionId, MeshItem, Registered, RelayConfig, RemoteRelay};
 use relay_core::sstp::SessionId;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -45,6 +46,13 @@ pub enum Letter {
     Command(Command),
     /// Obey other limits and deadlines from now on.
     Reconfigure(Arc<RelayConfig>),
+    /// The resolver has looked another relay up.
+    Resolved {
+        /// The relay.
+        relay: RemoteRelay,
+        /// Where it may be reached, in order; none if nothing was found.
+        addresses: Vec<SocketAddr>,
+    },
     /// Shut down.
     Stop,
 }

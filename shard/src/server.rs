@@ -4,12 +4,14 @@ use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
 use crate::command::Shards;
 use crate::descriptors::{self, Ear, Lines};
+use crate::dialer::Resolver;
 use crate::events;
 use crate::homes;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use crate::notify::{Pulse, Pulses};
 use crate::operations::{Doors, Operations, OperationsError, Surroundings};
+use crate::peers::{PeerError, read_peers};
 use crate::placement::{PlacementError, place};
 use crate::side::{Judge, Side};
 use crate::tls::{Certificate, CertificateError};
@@ -64,6 +66,9 @@ pub enum ServerError {
     /// Operators or metrics.
     #[error(transparent)]
     Operations(#[from] OperationsError),
+    /// Another relay of the configuration.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// A folder cannot be made.
     #[error("{}: {error}", .path.display())]
     Directory {
@@ -103,6 +108,7 @@ pub struct Server {
     shards: Vec<JoinHandle<Result<(), ServerError>>>,
     side: Side,
     operations: Operations,
+    resolver: Resolver,
     certificate: Option<Certificate>,
     relay: Arc<RelayConfig>,
     pulses: Pulses,
@@ -127,13 +133,14 @@ impl Server {
         let inherited: Arc<[Inherited]> = inherited.into();
         let keys = read_keys(&config.relay.key_file)?;
         let certificate = read_certificate(config)?;
+        let peers = read_peers(config, &keys)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
         let users = UserDatabase::open(data.join("users"))?;
         let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
-        let relay = Arc::new(relay_config(config, shards));
+        let relay = Arc::new(RelayConfig { peers, ..relay_config(config, shards) });
         homes::settle(data, shards, config.storage.segment_bytes)?;
         // Before any shard's table parts from this one.
         let lines =
@@ -146,6 +153,8 @@ impl Server {
         };
         let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
             .map_err(|error| ServerError::System { what: "side threads".into(), error: error.to_string() })?;
+        let (resolver, resolver_door) = Resolver::start(mesh.clone(), relay.peers.len())
+            .map_err(|error| ServerError::System { what: "resolver".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
         let clock = Clock::start();
         let board = Arc::new(Board::new(shards));
@@ -163,6 +172,7 @@ impl Server {
             shards: Vec::new(),
             side,
             operations,
+            resolver,
             certificate,
             relay: relay.clone(),
             pulses: pulses.clone(),
@@ -190,12 +200,14 @@ impl Server {
                 mesh: mesh.clone(),
                 side: door.clone(),
                 board: board.clone(),
+                resolver: resolver_door.clone(),
+                dial_patience: config.timers.connect,
                 clock,
             };
             server.shards.push(spawn_shard(core, options, report.clone(), opened)?);
             gates.push(gate);
         }
-        drop((report, door));
+        drop((report, door, resolver_door));
         // Nobody listens before everybody has restored its mail, and nobody serves before everybody listens.
         for _stage in ["restored", "listening"] {
             let ready = (0..shards).filter(|_| reports.recv().is_ok()).count();
@@ -227,6 +239,7 @@ impl Server {
     pub fn reconfigure(&self, config: &Config) {
         let relay = RelayConfig {
             half_open: self.relay.half_open.clone(),
+            peers: self.relay.peers.clone(),
             ..relay_config(config, self.relay.shards)
         };
         let relay = Arc::new(relay);
@@ -243,12 +256,13 @@ impl Server {
         self.pulses.clone()
     }
 
-    /// Checks what [`Server::start`] would check before it opens anything: the key file and the certificate.
+    /// Checks what [`Server::start`] would check before it opens anything: the key file, the certificate, the other relays.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn check(config: &Config) -> Result<(), ServerError> {
-        read_keys(&config.relay.key_file)?;
+        let keys = read_keys(&config.relay.key_file)?;
+        read_peers(config, &keys)?;
         read_certificate(config).map(drop)
     }
 
@@ -271,6 +285,7 @@ impl Server {
         }
         self.operations.join();
         self.side.join();
+        self.resolver.stop();
         result
     }
 }
@@ -406,7 +421,7 @@ fn make_directory(path: &Path) -> Result<(), ServerError> {
     made.map_err(|error| ServerError::Directory { path: path.to_owned(), error })
 }
 
-/// The relay's limits and rules as the configuration gives them.
+/// The relay's limits and rules as the configuration gives them, but for the other relays, which take the keys.
 pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
     let text =
         |text: &str| Text::new(text.as_bytes().to_vec()).expect("the configuration is checked to be ASCII");

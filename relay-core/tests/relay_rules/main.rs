@@ -13,6 +13,8 @@ mod dice;
 mod full_disk;
 mod limits;
 mod operator;
+mod pair;
+mod peers;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;
