@@ -58,9 +58,9 @@ impl Scale {
 
     /// Quantiles below 1 by how many nines they have, from 0 to at least `most`.
     pub(super) fn quantiles(most: f64) -> Self {
-        let high = nines(most).ceil().max(2.0);
+        let high = (nines(most) - 1e-6).ceil().max(2.0);
         let powers = (1..=high as i32).map(f64::from);
-        let ticks = [0.0, nines(0.5)].into_iter().chain(powers).collect();
+        let ticks = [nines(0.5)].into_iter().chain(powers).collect();
         Self { low: 0.0, high, ticks, logarithmic: false }
     }
 
@@ -201,9 +201,10 @@ mod tests {
 
     #[test]
     fn quantiles_are_placed_by_their_nines() {
+        assert_eq!(Scale::quantiles(0.9999).ticks().len(), 5);
         let scale = Scale::quantiles(0.9995);
         let names: Vec<String> = scale.ticks().iter().map(|&nines| percentile_of_nines(nines)).collect();
-        assert_eq!(names, ["p0", "p50", "p90", "p99", "p99.9", "p99.99"]);
+        assert_eq!(names, ["p50", "p90", "p99", "p99.9", "p99.99"]);
         assert!((scale.place(nines(0.99)) - 0.5).abs() < 1e-9);
     }
 
