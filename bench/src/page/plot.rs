@@ -148,7 +148,7 @@ impl Frame<'_> {
 
 /// Lines over two axes, each with its name at its end.
 pub(super) fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> Markup {
-    let frame = Frame { left: 58.0, right: 432.0, top: 26.0, bottom: 272.0, x, y };
+    let frame = Frame { left: 58.0, right: 412.0, top: 26.0, bottom: 272.0, x, y };
     html! {
         svg role="img" aria-label=(title) viewBox=(format!("0 0 {WIDTH} 318")) {
             (axes(&frame))
