@@ -57,12 +57,16 @@ impl<'a> Gathering<'a> {
              messages a second. Memory: connections as in relay-bench run connections.",
             thousands(COMMON_RATE)
         );
+        let mut settings = vec![compare::settings(options), rates];
+        if cfg!(debug_assertions) {
+            settings.push("Built without --release: these numbers say nothing of what Furrow can do.".into());
+        }
         let results = Results {
             format: FORMAT,
             made: format!("{} {:02}:{:02} UTC", now.date(), now.hour(), now.minute()),
             machine: proc_stat::machine(),
             command,
-            settings: vec![compare::settings(options), rates],
+            settings,
             systems: compare::systems(options).map(participant).collect(),
             comparison: Vec::new(),
             latency: Vec::new(),
