@@ -4,6 +4,7 @@
 //! Decides nothing: which relay is called and when is relay-core's affair. A relay has one call under way at most, so what
 //! waits here is bounded by the number of peers.
 
+use crate::events;
 use crate::letter::Letter;
 use crate::mesh::Mesh;
 use crate::side::deliver;
@@ -74,7 +75,10 @@ impl Resolver {
         // A full queue ends with the doors of the shards, which are gone by now.
         let _ = self.jobs.try_send(Job::Stop);
         if self.thread.is_finished() && self.thread.join().is_err() {
-            tracing::error!("the resolver panicked; other relays were not called since");
+            tracing::error!(
+                event = events::RESOLVER_PANICKED,
+                "the resolver panicked; other relays were not called since"
+            );
         }
     }
 }
@@ -85,7 +89,9 @@ fn resolve(names: &[String]) -> Vec<SocketAddr> {
     for name in names {
         match name.to_socket_addrs() {
             Ok(addresses) => found.extend(addresses),
-            Err(error) => tracing::warn!(name, %error, "the address of another relay was not found"),
+            Err(error) => {
+                tracing::warn!(event = events::PEER_NOT_FOUND, name, %error, "the address of another relay was not found")
+            }
         }
     }
     let mut seen = std::collections::HashSet::new();
@@ -105,7 +111,9 @@ pub async fn connect(addresses: &[SocketAddr], patience: Duration) -> Result<Soc
     for address in addresses {
         match Socket::connect(*address, patience).await {
             Ok(socket) => return Ok(socket),
-            Err(error) => tracing::debug!(%address, %error, "another relay does not answer"),
+            Err(error) => {
+                tracing::debug!(event = events::PEER_SILENT, %address, %error, "another relay does not answer")
+            }
         }
     }
     Err(DialFailure::Unreachable)
