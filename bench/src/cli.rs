@@ -3,6 +3,7 @@
 use crate::compare::{self, Compare};
 use crate::failure::Failure;
 use crate::holder::{self, Hold};
+use crate::page::{self, Publish};
 use crate::report::Report;
 use crate::workload::{
     auth, brain, connections, crash, drain, durable, fanout, mixed, online, presence, soak, strangers,
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   relay-bench run online --rate 200000               latency at a rate, a stall included
   relay-bench run durable --payload 4096 --json      messages a second onto the disk, for programs
   relay-bench compare --quick                        beside NATS, JetStream, Redis streams and Mosquitto
+  relay-bench report --quick                         all of it on one page
 
 Each run starts the relayd that lies beside this program on loopback, with users of its own, and ends it. Build both with:
   cargo build --release -p shard -p bench";
@@ -45,6 +47,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What does it all look like? One page with plots, a Markdown file, and the numbers as JSON
+    Report(Publish),
     /// A generator process of `run connections`; not for people
     #[command(hide = true)]
     Hold(Hold),
@@ -107,6 +111,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     match arguments.command {
         Command::Run { workload, json } => workload.run()?.print(json),
         Command::Hold(options) => holder::run(&options)?,
+        Command::Report(options) => page::run(&options)?,
         Command::Compare { options, json } => compare::run(&options, json)?,
     }
     Ok(())

@@ -53,18 +53,45 @@ pub(crate) struct Compare {
     pub(crate) relay: RelayOptions,
 }
 
-/// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Workload {
-    name: &'static str,
-    kind: Kind,
-    payload: usize,
+impl Compare {
+    /// The timing of one round, and how many of them there are.
+    pub(crate) fn timing(&self) -> (Timing, usize) {
+        let timing = Timing {
+            seconds: self.seconds.unwrap_or(if self.quick { 1.5 } else { 3.0 }),
+            rounds: 1,
+            warm_up: if self.quick { 0.5 } else { 1.0 },
+            threads: self.threads,
+        };
+        (timing, self.rounds.unwrap_or(if self.quick { 2 } else { 3 }))
+    }
 }
 
+/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) struct Workload {
+    /// In words.
+    pub(crate) name: &'static str,
+    /// Who sends to whom.
+    pub(crate) kind: Kind,
+    /// Bytes of a message.
+    pub(crate) payload: usize,
+}
+
+impl Workload {
+    /// The first of its kind.
+    pub(crate) fn first(kind: Kind) -> Self {
+        *WORKLOADS.iter().find(|workload| workload.kind == kind).expect("there is one of each kind")
+    }
+}
+
+/// Who sends to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Pairs, both connected.
     Online,
+    /// One to many, all connected.
     Fanout,
+    /// To recipients who are offline.
     Durable,
 }
 
@@ -77,18 +104,38 @@ const WORKLOADS: [Workload; 4] = [
 
 /// Who does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum System {
+pub(crate) enum System {
+    /// The relay.
     Furrow,
+    /// NATS without a stream.
     NatsCore,
+    /// NATS with a stream on the disk.
     JetStream,
+    /// Redis with streams on the disk.
     Redis,
-    Mosquitto { qos: u8 },
+    /// Mosquitto at this quality of service.
+    Mosquitto {
+        /// 0 or 1.
+        qos: u8,
+    },
+    /// No server at all.
     Echo(Driver),
 }
 
+/// Everybody, each with one configuration.
+const SYSTEMS: [System; 7] = [
+    System::Furrow,
+    System::NatsCore,
+    System::JetStream,
+    System::Redis,
+    System::Mosquitto { qos: 0 },
+    System::Echo(Driver::Epoll),
+    System::Echo(Driver::Ring),
+];
+
 impl System {
     /// Those that do this kind of work, the relay first.
-    fn at(kind: Kind) -> &'static [System] {
+    pub(crate) fn at(kind: Kind) -> &'static [System] {
         use System as S;
         match kind {
             Kind::Online => &[
@@ -104,7 +151,8 @@ impl System {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// In words.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             System::Furrow => "Furrow",
             System::NatsCore => "NATS core (no acknowledgement)",
@@ -153,27 +201,36 @@ impl System {
         !matches!(self, System::NatsCore | System::Mosquitto { qos: 0 })
     }
 
-    fn unit(self, kind: Kind) -> Unit {
+    /// What counts as work done.
+    pub(crate) fn unit(self, kind: Kind) -> Unit {
         if kind == Kind::Fanout || !self.acknowledges() { Unit::Delivered } else { Unit::Acknowledged }
     }
 }
 
 /// One line of the comparison.
 #[derive(Clone, Debug, Serialize)]
-struct Line {
-    workload: String,
-    system: String,
-    per_second: Option<f64>,
-    p50_us: Option<f64>,
-    p99_us: Option<f64>,
+pub(crate) struct Line {
+    /// Its name.
+    pub(crate) workload: String,
+    /// Its name.
+    pub(crate) system: String,
+    /// Median of the rounds; `None`, here and below, of a system that failed or is missing.
+    pub(crate) per_second: Option<f64>,
+    /// Half are faster.
+    pub(crate) p50_us: Option<f64>,
+    /// One in a hundred is slower.
+    pub(crate) p99_us: Option<f64>,
     /// per_second, divided by the relay's.
-    ratio_to_furrow: Option<f64>,
+    pub(crate) ratio_to_furrow: Option<f64>,
+    /// Slowest and fastest round.
     #[serde(skip)]
-    range: Option<(f64, f64)>,
+    pub(crate) range: Option<(f64, f64)>,
+    /// CPU seconds a second.
     #[serde(skip)]
-    server_cpu: Option<f64>,
+    pub(crate) server_cpu: Option<f64>,
+    /// Why it is missing.
     #[serde(skip)]
-    note: String,
+    pub(crate) note: String,
 }
 
 /// Runs the comparison and prints it.
@@ -181,25 +238,10 @@ struct Line {
 /// # Errors
 /// [`Failure`] of the relay; a peer that fails or is missing is a line of the report.
 pub(crate) fn run(options: &Compare, json: bool) -> Result<(), Failure> {
-    let timing = Timing {
-        seconds: options.seconds.unwrap_or(if options.quick { 1.5 } else { 3.0 }),
-        rounds: 1,
-        warm_up: if options.quick { 0.5 } else { 1.0 },
-        threads: options.threads,
-    };
-    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 3 });
-    let keys = Arc::new(make_keys(Profile::Modern));
-    let wanted = |workload: &&Workload| {
-        options.only.as_ref().is_none_or(|only| workload.name.starts_with(only.as_str()))
-    };
     if !json {
-        introduce(options, &timing, rounds);
+        introduce(options);
     }
-    let mut lines = Vec::new();
-    for workload in WORKLOADS.iter().filter(wanted) {
-        lines.extend(contest(options, *workload, &timing, rounds, &keys)?);
-    }
-    lines.extend(floor_lines(options, timing.seconds)?);
+    let lines = lines(options)?;
     if json {
         println!("{}", serde_json::to_string(&lines).expect("numbers and texts have a JSON form"));
     } else {
@@ -208,27 +250,48 @@ pub(crate) fn run(options: &Compare, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn introduce(options: &Compare, timing: &Timing, rounds: usize) {
-    println!("Machine: {}", proc_stat::machine());
-    println!(
-        "\n{rounds} rounds of {} s in turns after {} s of warm-up each, {PAIRS} senders, window {} messages each, {} \
-         generator thread(s); servers and generator share the machine. Files under {}.\n",
+/// Runs the comparison.
+///
+/// # Errors
+/// [`Failure`] of the relay.
+pub(crate) fn lines(options: &Compare) -> Result<Vec<Line>, Failure> {
+    let (timing, rounds) = options.timing();
+    let keys = Arc::new(make_keys(Profile::Modern));
+    let wanted = |workload: &&Workload| {
+        options.only.as_ref().is_none_or(|only| workload.name.starts_with(only.as_str()))
+    };
+    let mut lines = Vec::new();
+    for workload in WORKLOADS.iter().filter(wanted) {
+        lines.extend(contest(options, *workload, &timing, rounds, &keys)?);
+    }
+    lines.extend(floor_lines(options, timing.seconds)?);
+    Ok(lines)
+}
+
+/// The settings that all systems share, in words.
+pub(crate) fn settings(options: &Compare) -> String {
+    let (timing, rounds) = options.timing();
+    format!(
+        "{rounds} rounds of {} s in turns after {} s of warm-up each, {PAIRS} senders, window {} messages each, {} \
+         generator thread(s); servers and generator share the machine. Files under {}.",
         timing.seconds,
         timing.warm_up,
         options.window,
         timing.threads,
         options.relay.dir.display(),
-    );
-    for system in [
-        System::Furrow,
-        System::NatsCore,
-        System::JetStream,
-        System::Redis,
-        System::Mosquitto { qos: 0 },
-        System::Echo(Driver::Epoll),
-        System::Echo(Driver::Ring),
-    ] {
-        println!("* {}: {}; {}", system.name(), system.version(), system.configuration(options));
+    )
+}
+
+/// Each system's name, version and configuration.
+pub(crate) fn systems(options: &Compare) -> impl Iterator<Item = (&'static str, String, String)> {
+    SYSTEMS.iter().map(|system| (system.name(), system.version(), system.configuration(options)))
+}
+
+fn introduce(options: &Compare) {
+    println!("Machine: {}", proc_stat::machine());
+    println!("\n{}\n", settings(options));
+    for (name, version, configuration) in systems(options) {
+        println!("* {name}: {version}; {configuration}");
     }
     println!();
 }
@@ -247,7 +310,7 @@ fn contest(
         for (&system, result) in systems.iter().zip(&mut results) {
             let Ok(done) = result else { continue };
             eprintln!("{}, round {} of {rounds}: {}", workload.name, round + 1, system.name());
-            match bout(options, workload, system, timing, keys) {
+            match bout(options, workload, system, None, timing, keys) {
                 Ok(mut measured) => done.append(&mut measured),
                 Err(failure) if system == System::Furrow => return Err(failure),
                 Err(failure) => *result = Err(failure.to_string()),
@@ -279,28 +342,33 @@ fn table(workload: Workload, summaries: Vec<(System, Result<Summary, String>)>) 
     summaries.into_iter().map(line).collect()
 }
 
-/// One system at one workload, once, from a fresh start.
-fn bout(
+/// One system at one workload, once, from a fresh start; as fast as the window lets it, or at `rate` messages a second of all
+/// senders together, which are `PAIRS` or the one of the fanout.
+///
+/// # Errors
+/// [`Failure`].
+pub(crate) fn bout(
     options: &Compare,
     workload: Workload,
     system: System,
+    rate: Option<f64>,
     timing: &Timing,
     keys: &Arc<ClientCredentials>,
 ) -> Result<Vec<Round>, Failure> {
-    let load = Load {
-        pattern: Pattern::new(workload.payload),
-        window: options.window,
-        ask_every: ASK_EVERY.clamp(1, (options.window / 2).max(1)),
-        rate: None,
-        done: if system.acknowledges() { Done::Acknowledged } else { Done::Delivered },
-        acknowledged: system.acknowledges(),
-    };
-    let directory = &options.relay.dir;
     let (senders, receivers) = match workload.kind {
         Kind::Online => (PAIRS, 1),
         Kind::Fanout => (1, RECIPIENTS),
         Kind::Durable => (PAIRS, 0),
     };
+    let load = Load {
+        pattern: Pattern::new(workload.payload),
+        window: options.window,
+        ask_every: ASK_EVERY.clamp(1, (options.window / 2).max(1)),
+        rate: rate.map(|rate| rate / f64::from(senders)),
+        done: if system.acknowledges() { Done::Acknowledged } else { Done::Delivered },
+        acknowledged: system.acknowledges(),
+    };
+    let directory = &options.relay.dir;
     let measured = match system {
         System::Furrow => {
             let users = if workload.kind == Kind::Fanout { RECIPIENTS + 1 } else { 2 * PAIRS };

@@ -15,6 +15,7 @@ mod link;
 mod load;
 mod loopback;
 mod measure;
+mod page;
 mod payload;
 mod peers;
 mod population;

@@ -3,6 +3,7 @@
 use crate::measure::Round;
 use crate::tally::Latency;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 /// What counts as work done.
@@ -185,6 +186,14 @@ impl Report {
         if let Value::Object(fields) = json!(summary) {
             self.results.extend(fields);
         }
+    }
+
+    /// What was found, those parts of it that `T` has.
+    ///
+    /// # Errors
+    /// Something that `T` has was not found.
+    pub(crate) fn found<T: DeserializeOwned>(self) -> Result<T, serde_json::Error> {
+        serde_json::from_value(Value::Object(self.results))
     }
 
     /// Prints it, as one JSON object or as text.

@@ -2,17 +2,17 @@
 //!
 //! A relay with two shards runs as a child process in a temporary directory; Alice (modern security profile) sends Bob (legacy
 //! profile), who is offline, bodies of every interesting size; the relay is killed, started again, and Bob collects. Every byte
-//! is compared. Then somebody sends a message to themselves on each of the ways to a relay.
+//! is compared. Alice sends one message to Bob and to Carol, who is a user of a second relay (single-hop fanout). Then somebody sends a message to themselves on each of the ways to a relay.
 
 mod carriers;
 mod proxy;
 
-use crate::init::{InitError, init};
+use crate::init::{IDENTITY_FILE, InitError, Initialised, init};
 use bytes::Bytes;
 use client::{
     Body, BodyError, BodySource, Client, ClientProfile, Config as ClientConfig, Message, NotReady, Read,
-    Received, Register, RegistrationError, RelayIdentity, RelayIdentityError, SecurityProfile, SendError,
-    UrlsTooLong,
+    Received, Recipient, Register, RegistrationError, RelayIdentity, RelayIdentityError, SecurityProfile,
+    SendError, UrlsTooLong,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -26,6 +26,8 @@ use tuning::Config;
 
 /// The bodies that are sent: nothing, a byte, one Data command, one byte more, many, very many.
 const SIZES: [u64; 6] = [0, 1, 2048, 2049, 1 << 20, 64 << 20];
+/// What goes to two relays.
+const HELLO: &[u8] = b"hello to both";
 /// No step takes longer on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long Bob waits for mail that he does not expect.
@@ -50,6 +52,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// From the start of the second relay to its first answer, in milliseconds.
     pub restart_ms: u64,
+    /// Whether one message reached a user of this relay and one of another relay.
+    pub single_hop: bool,
     /// The relay's exit code on SIGTERM.
     pub exit_code: Option<i32>,
     /// Whether everything arrived, once or more, and the relay ended as asked.
@@ -86,6 +90,9 @@ pub enum DemoError {
     /// A message was not acknowledged.
     #[error("sending: {0}")]
     Send(#[from] SendError),
+    /// An incoming body was cut short.
+    #[error("receiving: {0}")]
+    Body(#[from] BodyError),
     /// Something took more than a minute.
     #[error("{0} took longer than {PATIENCE:?}")]
     TooSlow(&'static str),
@@ -124,17 +131,17 @@ pub fn run(json: bool) -> Result<(), Box<dyn std::error::Error>> {
 async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
     let say = Narrator { start: Instant::now(), json };
     let directory = tempfile::tempdir().map_err(system("temporary directory"))?;
-    let mut config = Config::new("grooveDNS://demo.localhost");
+    let (home, away) = (directory.path().join("home"), directory.path().join("away"));
     let free_port = || free_address().map_err(system("free port"));
-    // The second one stands for port 443.
+    // It stands for port 443.
     let tunnel = free_port()?;
-    config.listen.sstp = vec![free_port()?, tunnel];
-    config.listen.http = vec![free_port()?];
-    config.http.poll_interval = Duration::from_secs(1);
-    config.shards.count = 2;
-    config.shards.pin = false;
-    config.log.level = tuning::LogLevel::Warn;
-    let made = init(directory.path(), &config)?;
+    let http = free_port()?;
+    let made = prepare(&home, "grooveDNS://demo.localhost", &away, |config| {
+        config.listen.sstp.push(tunnel);
+        config.listen.http = vec![http];
+        config.http.poll_interval = Duration::from_secs(1);
+    })?;
+    let second = prepare(&away, "grooveDNS://away.localhost", &home, |_| {})?;
     let mut relay_identity = RelayIdentity::load(&made.identity)?;
     relay_identity.addresses.retain(|address| *address != tunnel.to_string());
     relay_identity.fallback.tunnel = vec![tunnel.to_string()];
@@ -175,6 +182,7 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
 
     collect(&bob, &mut outcome, &mut table).await;
     say.step("Bob has collected his mail and compared every byte");
+    outcome.single_hop = hop(&say, &second, &alice, &bob).await?;
     bob.leave().await;
     alice.leave().await;
     let carriers = carriers::try_each(&relay_identity, &mut outcome).await?;
@@ -185,8 +193,49 @@ async fn demonstrate(json: bool) -> Result<Outcome, DemoError> {
     say.line(&table.to_string());
     say.line(&carriers.to_string());
     outcome.lost = outcome.sent - outcome.received;
-    outcome.ok = outcome.lost == 0 && outcome.damaged == 0 && status.success();
+    outcome.ok = outcome.lost == 0 && outcome.damaged == 0 && outcome.single_hop && status.success();
     Ok(outcome)
+}
+
+/// The files of a relay in `directory` that knows the one in `peer` as another relay.
+fn prepare(
+    directory: &Path,
+    url: &str,
+    peer: &Path,
+    change: impl FnOnce(&mut Config),
+) -> Result<Initialised, DemoError> {
+    let mut config = Config::new(url);
+    config.listen.sstp = vec![free_address().map_err(system("free port"))?];
+    config.shards.count = 2;
+    config.shards.pin = false;
+    config.log.level = tuning::LogLevel::Warn;
+    config.peers.identity_files = vec![peer.join(IDENTITY_FILE)];
+    change(&mut config);
+    Ok(init(directory, &config)?)
+}
+
+/// One message from Alice to Bob and, through a second relay, to Carol.
+async fn hop(say: &Narrator, second: &Initialised, alice: &Person, bob: &Person) -> Result<bool, DemoError> {
+    let away = RelayProcess::start(&second.config)?;
+    let carol = Person::new(RelayIdentity::load(&second.identity)?, SecurityProfile::Modern)?;
+    carol.register().await?;
+    say.step("a second relay runs, and Carol has registered there");
+    let there =
+        Recipient::identity(carol.profile.identities[0].clone()).at(carol.profile.relay.relay_url.clone());
+    let message = Message::to(bob.profile.identities[0].clone()).and_to(there).body(HELLO);
+    let delivery = in_time("acknowledging a message", alice.client.send(message)).await??;
+    let receipt = in_time("acknowledging a message", delivery).await??;
+    let mut reached = receipt.failed.is_empty();
+    for person in [bob, &carol] {
+        let mut incoming = person.client.incoming();
+        let received = in_time("receiving a message", incoming.recv()).await?;
+        let Some(mut received) = received else { return Ok(false) };
+        reached &= received.bytes(HELLO.len()).await? == HELLO;
+        received.acknowledge();
+    }
+    say.step("one message from Alice has reached Bob here and Carol there");
+    carol.leave().await;
+    Ok(away.terminate().await?.success() && reached)
 }
 
 /// Receives until everything is here, and then a little longer, to see duplicates.

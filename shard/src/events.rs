@@ -137,6 +137,11 @@ events! {
         "`how` says how.";
     HAND_OVER_LOST = 4005, Warn, "a connection was lost on its way here",
         "The peer comes again. `error` says why.";
+    PEER_NOT_FOUND = 4006, Warn, "the address of another relay was not found",
+        "Its identity file (`peers.identity_files`) names `name`, which the system's resolver does not know. Senders are told \
+         DNSLookupFailed.";
+    PEER_SILENT = 4007, Debug, "another relay does not answer",
+        "The next of its addresses is tried; after the last one, senders are told HostNotReachable.";
 
     SECURITY_FAILURE = 5001, Warn, "security failure",
         "`device`, `account` and `address` failed to prove or to register something; `reason` says what. One device again and \
@@ -165,6 +170,8 @@ events! {
         "`error` says why. Without the watchdog's messages the manager restarts the relay: look at NOTIFY_SOCKET and NotifyAccess.";
     WATCHDOG_PANICKED = 6008, Error, "the watchdog's thread panicked",
         "A defect: report it with the lines before. The service manager restarts the relay.";
+    RESOLVER_PANICKED = 6009, Error, "the resolver panicked; other relays were not called since",
+        "A defect: report it with the lines before. Restart the relay when it suits.";
 
     CERTIFICATE_READ = 7001, Info, "the certificate was read again",
         "New connections are shown the new one.";

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use tuning::Config;
 use zeroize::Zeroizing;
 
+/// The name of a relay's identity file in its directory.
+pub const IDENTITY_FILE: &str = "relay-identity.toml";
+
 /// How clients reach a relay, where that is not what its configuration says by itself.
 #[derive(Clone, Debug, Default)]
 pub struct Reachable {
@@ -101,7 +104,7 @@ pub fn init_for(directory: &Path, config: &Config, reachable: &Reachable) -> Res
     let mut made = Initialised {
         config: directory.join("furrow.toml"),
         keys: directory.join("relay.key"),
-        identity: directory.join("relay-identity.toml"),
+        identity: directory.join(IDENTITY_FILE),
         certificate: None,
         fingerprint: keys.public().fingerprint(),
     };

@@ -3,10 +3,13 @@
 use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Order, Receipt, Registered, RelayConfig, ShardId};
+use relay_core::relay::{
+    ConnectionId, MeshItem, Order, Receipt, Registered, RelayConfig, RemoteRelay, ShardId,
+};
 use relay_core::spmr::Defaults;
 use relay_core::sstp::SessionId;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -66,6 +69,13 @@ pub enum Letter {
     Command(Command),
     /// Obey other limits and deadlines from now on.
     Reconfigure(Arc<RelayConfig>),
+    /// The resolver has looked another relay up.
+    Resolved {
+        /// The relay.
+        relay: RemoteRelay,
+        /// Where it may be reached, in order; none if nothing was found.
+        addresses: Vec<SocketAddr>,
+    },
     /// Shut down.
     Stop,
 }

@@ -8,6 +8,7 @@
 //! * [`operations`]: the thread that answers operators and Prometheus and watches the machine; [`board`] is where shards show
 //!   what they count, [`histogram`] how it is distributed, [`monitor`] what follows from it.
 //! * [`logging`], [`events`]: what the relay says, where to, how much, and the number of each thing that it says.
+//! * [`dialer`], [`peers`]: calling other relays, and knowing them.
 //! * [`tls`]: TLS around a connection, and the certificate.
 //! * [`users`]: what an operator does to the users of a stopped relay.
 //! * [`activation`]: listening sockets that outlive the relay.
@@ -27,6 +28,7 @@ pub mod board;
 pub mod command;
 pub mod demo;
 pub mod descriptors;
+pub mod dialer;
 pub mod events;
 pub mod histogram;
 pub mod homes;
@@ -38,6 +40,7 @@ pub mod mesh;
 pub mod monitor;
 pub mod notify;
 pub mod operations;
+pub mod peers;
 pub mod placement;
 mod restoring;
 pub mod running;

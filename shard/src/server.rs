@@ -4,6 +4,7 @@ use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
 use crate::command::Shards;
 use crate::descriptors::{self, Ear, Lines};
+use crate::dialer::Resolver;
 use crate::events;
 use crate::homes;
 use crate::letter::Letter;
@@ -11,6 +12,7 @@ use crate::management::{Management, ManagementOptions};
 use crate::mesh::{Mesh, Sender};
 use crate::notify::{Pulse, Pulses};
 use crate::operations::{Doors, Operations, OperationsError, Surroundings};
+use crate::peers::{PeerError, read_peers};
 use crate::placement::{PlacementError, place};
 use crate::side::{Judge, Side};
 use crate::tls::{Certificate, CertificateError};
@@ -67,6 +69,9 @@ pub enum ServerError {
     /// Operators or metrics.
     #[error(transparent)]
     Operations(#[from] OperationsError),
+    /// Another relay of the configuration.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// A folder cannot be made.
     #[error("{}: {error}", .path.display())]
     Directory {
@@ -106,6 +111,7 @@ pub struct Server {
     shards: Vec<JoinHandle<Result<(), ServerError>>>,
     side: Side,
     operations: Operations,
+    resolver: Resolver,
     certificate: Option<Certificate>,
     relay: Arc<RelayConfig>,
     pulses: Pulses,
@@ -132,13 +138,15 @@ impl Server {
         let inherited: Arc<[Inherited]> = inherited.into();
         let keys = Arc::new(read_keys(&config.relay.key_file)?);
         let certificate = read_certificate(config)?;
+        let peers = read_peers(config, &keys)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
         let users = UserDatabase::open(data.join("users"))?;
         let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
-        let relay = Arc::new(with_defaults(relay_config(config, shards), users.managers().defaults()?));
+        let configured = RelayConfig { peers, ..relay_config(config, shards) };
+        let relay = Arc::new(with_defaults(configured, users.managers().defaults()?));
         homes::settle(data, shards, config.storage.segment_bytes)?;
         // Before any shard's table parts from this one.
         let lines =
@@ -151,6 +159,8 @@ impl Server {
         };
         let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
             .map_err(|error| ServerError::System { what: "side threads".into(), error: error.to_string() })?;
+        let (resolver, resolver_door) = Resolver::start(mesh.clone(), relay.peers.len())
+            .map_err(|error| ServerError::System { what: "resolver".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
         let clock = Clock::start();
         let board = Arc::new(Board::new(shards));
@@ -168,6 +178,7 @@ impl Server {
             shards: Vec::new(),
             side,
             operations,
+            resolver,
             certificate,
             relay: relay.clone(),
             pulses: pulses.clone(),
@@ -197,12 +208,14 @@ impl Server {
                 mesh: mesh.clone(),
                 side: door.clone(),
                 board: board.clone(),
+                resolver: resolver_door.clone(),
+                dial_patience: config.timers.connect,
                 clock,
             };
             server.shards.push(spawn_shard(core, options, report.clone(), opened)?);
             gates.push(gate);
         }
-        drop((report, door));
+        drop((report, door, resolver_door));
         // Nobody listens before everybody has restored its mail, and nobody serves before everybody listens.
         for _stage in ["restored", "listening"] {
             let ready = (0..shards).filter(|_| reports.recv().is_ok()).count();
@@ -253,6 +266,7 @@ impl Server {
         let _exclusive = self.users.exclusive();
         let relay = RelayConfig {
             half_open: self.relay.half_open.clone(),
+            peers: self.relay.peers.clone(),
             ..with_defaults(relay_config(config, self.relay.shards), self.users.managers().defaults()?)
         };
         let relay = Arc::new(relay);
@@ -270,12 +284,13 @@ impl Server {
         self.pulses.clone()
     }
 
-    /// Checks what [`Server::start`] would check before it opens anything: the key file and the certificate.
+    /// Checks what [`Server::start`] would check before it opens anything: the key file, the certificate, the other relays.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn check(config: &Config) -> Result<(), ServerError> {
-        read_keys(&config.relay.key_file)?;
+        let keys = read_keys(&config.relay.key_file)?;
+        read_peers(config, &keys)?;
         read_certificate(config).map(drop)
     }
 
@@ -301,6 +316,7 @@ impl Server {
         }
         self.operations.join();
         self.side.join();
+        self.resolver.stop();
         result
     }
 }
@@ -447,7 +463,7 @@ fn with_defaults(config: RelayConfig, defaults: Defaults) -> RelayConfig {
     }
 }
 
-/// The relay's limits and rules as the configuration gives them.
+/// The relay's limits and rules as the configuration gives them, but for the other relays, which take the keys.
 pub fn relay_config(config: &Config, shards: u16) -> RelayConfig {
     let text =
         |text: &str| Text::new(text.as_bytes().to_vec()).expect("the configuration is checked to be ASCII");

@@ -141,7 +141,7 @@ impl Judge {
 
 /// Brings a letter to a shard, waiting for room if there is none: side threads may wait, shards may not. A shard that makes
 /// no room for five seconds has ended, and so have its connections.
-fn deliver(mesh: &Mesh<Letter>, shard: ShardId, mut letter: Letter) {
+pub(crate) fn deliver(mesh: &Mesh<Letter>, shard: ShardId, mut letter: Letter) {
     for _ in 0..5000 {
         match mesh.push(Sender::Side, shard, letter) {
             Ok(()) => return mesh.ring(shard),

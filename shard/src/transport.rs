@@ -148,6 +148,16 @@ struct Tls {
 }
 
 impl Socket {
+    /// Connects to an address. Must be called on a glommio executor.
+    ///
+    /// # Errors
+    /// What the system says, and that it took longer than `patience`.
+    pub async fn connect(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(address, patience).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: RefCell::new(stream), tls: RefCell::new(None) })
+    }
+
     /// Takes over a socket that another shard gave away. Must be called on a glommio executor.
     pub fn adopt(fd: OwnedFd, tls: Option<TlsSession>) -> Self {
         let tls = tls.map(|session| Tls { session, sending: false });

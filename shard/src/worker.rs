@@ -11,6 +11,7 @@ mod publish;
 use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
 use crate::descriptors::{Ear, Handover, Parcel};
+use crate::dialer::{self, ResolverDoor};
 use crate::events;
 use crate::letter::{Letter, Passed};
 use crate::mesh::{Mesh, Sender};
@@ -25,7 +26,9 @@ use glommio::spawn_local;
 use glommio::timer::sleep;
 use line::{Door, Line};
 use relay_core::http::server::HttpServerConfig;
-use relay_core::relay::{Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, ShardId};
+use relay_core::relay::{
+    Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, RemoteRelay, ShardId,
+};
 use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
 use relay_core::time::Timestamp;
@@ -105,6 +108,10 @@ pub struct WorkerOptions {
     pub side: SideDoor,
     /// Where it shows what it counts.
     pub board: Arc<Board>,
+    /// The way to the resolver.
+    pub resolver: ResolverDoor,
+    /// How long another relay may take to answer a call.
+    pub dial_patience: Duration,
     /// The time.
     pub clock: Clock,
 }
@@ -498,6 +505,21 @@ impl Worker {
         spawn_local(self.clone().read_connection(carrier)).detach();
     }
 
+    /// Another relay has been looked up: calls it.
+    async fn dial(self: Rc<Self>, relay: RemoteRelay, addresses: Vec<SocketAddr>) {
+        match dialer::connect(&addresses, self.options.dial_patience).await {
+            Ok(socket) => {
+                let address = socket.peer().map(|peer| peer.ip());
+                let dialed = self.relay.borrow_mut().dialed(self.now(), relay, address);
+                if let Some(id) = dialed {
+                    self.add_carrier(Line::Socket(socket), id);
+                }
+            }
+            Err(failure) => self.relay.borrow_mut().dial_failed(self.now(), relay, failure),
+        }
+        self.after_input();
+    }
+
     fn carrier(&self, id: ConnectionId) -> Option<Rc<Carrier>> {
         let sockets = self.sockets.borrow();
         sockets.get(id.index())?.as_ref().filter(|carrier| carrier.id == id).cloned()
@@ -713,6 +735,12 @@ impl Worker {
                 Action::HandOff { connection, shard, bytes } => self.hand_off(connection, shard, bytes),
                 Action::Read { token, position } => {
                     spawn_local(self.clone().read_part(token, position)).detach();
+                }
+                Action::Dial { relay, addresses } => {
+                    let asked = self.options.resolver.resolve(self.options.shard, relay, addresses);
+                    if let Err(failure) = asked {
+                        self.relay.borrow_mut().dial_failed(self.now(), relay, failure);
+                    }
                 }
                 Action::Register(registration) => {
                     if let Err(letter) = self.options.side.register(self.options.shard, registration) {
@@ -979,6 +1007,9 @@ impl Worker {
                 self.relay.borrow_mut().resume(self.now());
                 self.after_input();
                 drop(done);
+            }
+            Letter::Resolved { relay, addresses } => {
+                spawn_local(self.clone().dial(relay, addresses)).detach();
             }
             Letter::Stop => {
                 self.stopping.set(true);

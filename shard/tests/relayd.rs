@@ -1,118 +1,17 @@
 //! The binary, through real sockets: two clients, mail that survives, shutting down, and what it refuses.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use client::{
-    Client, ClientProfile, CloseReason, Config as ClientConfig, Disconnected, Message, Recipient, Register,
-    RelayIdentity, SecurityProfile, SendError, SendFailure, State,
-};
-use rustix::process::{Pid, Signal, kill_process};
-use shard::init::init;
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
-use tempfile::TempDir;
-use tuning::Config;
+mod running;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use client::{CloseReason, Disconnected, Message, Recipient, SecurityProfile, SendError, SendFailure, State};
+use running::{Person, Relay, in_time};
+use shard::init::init;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tuning::Config;
 
 fn relayd(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_relayd")).args(arguments).output().unwrap()
-}
-
-/// A relay with its files.
-struct Relay {
-    directory: TempDir,
-    process: Child,
-    identity: RelayIdentity,
-}
-
-impl Relay {
-    fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut config = Config::new("grooveDNS://test.localhost");
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        config.listen.sstp = vec![free];
-        config.shards.count = 2;
-        config.shards.pin = false;
-        config.storage.segment_bytes = 4 << 20;
-        config.log.level = tuning::LogLevel::Warn;
-        change(&mut config);
-        let made = init(directory.path(), &config).unwrap();
-        let identity = RelayIdentity::load(&made.identity).unwrap();
-        let process = Self::spawn(&made.config);
-        Self { directory, process, identity }
-    }
-
-    fn spawn(config: &Path) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_relayd"));
-        command.args(["run", "--config"]).arg(config).stdin(Stdio::null());
-        command.spawn().unwrap()
-    }
-
-    fn kill_and_restart(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = Self::spawn(&self.directory.path().join("furrow.toml"));
-    }
-
-    async fn terminate(&mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
-        for _ in 0..PATIENCE.as_millis() / 10 {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the relay did not end");
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A registered client.
-struct Person {
-    profile: ClientProfile,
-    client: Client,
-}
-
-impl Person {
-    async fn register(relay: &Relay, security: SecurityProfile) -> Self {
-        let profile = ClientProfile::generate_in(relay.identity.clone(), security);
-        let client = Client::connect(ClientConfig::new(profile.clone())).unwrap();
-        let register = Register::new().identity(profile.identities[0].clone());
-        in_time(client.register(register)).await.unwrap();
-        Self { profile, client }
-    }
-
-    fn return_home(&mut self) {
-        self.client = Client::connect(ClientConfig::new(self.profile.clone())).unwrap();
-    }
-
-    fn message(&self, body: Vec<u8>) -> Message {
-        Message::to(self.profile.identities[0].clone()).body(body)
-    }
-
-    async fn send(&self, message: Message) -> Result<client::Receipt, SendError> {
-        in_time(in_time(self.client.send(message)).await?).await
-    }
-
-    async fn receive(&self) -> Vec<u8> {
-        let mut incoming = self.client.incoming();
-        let mut received = in_time(incoming.recv()).await.expect("the client is open");
-        let body = in_time(received.bytes(100 << 20)).await.unwrap().to_vec();
-        received.acknowledge();
-        body
-    }
-}
-
-async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("too slow")
 }
 
 #[tokio::test]

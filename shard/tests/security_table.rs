@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the table calls the files.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 22] = [
     ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
     ("registrations", "relay-core/src/security/tests/registrations.rs"),
     ("attacks", "relay-core/src/security/tests/attacks.rs"),
@@ -16,6 +16,8 @@ const FILES: [(&str, &str); 20] = [
     ("core/http", "relay-core/tests/http/port_80_rules.rs"),
     ("core/publishing", "relay-core/tests/relay_rules/presence/publishing.rs"),
     ("core/telling", "relay-core/tests/relay_rules/presence/telling.rs"),
+    ("core/peers", "relay-core/tests/relay_rules/peers.rs"),
+    ("peer keys", "relay-core/src/security/peers.rs"),
     ("relay/strangers", "shard/tests/strangers.rs"),
     ("relay/tls", "shard/tests/tls.rs"),
     ("relay/tokens", "shard/tests/tokens.rs"),

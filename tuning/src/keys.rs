@@ -190,7 +190,8 @@ settings! {
     }
     /// How long the relay waits.
     timers: Timers {
-        /// From accepting a connection to its Connect. Later the connection is dropped.
+        /// From accepting a connection to its Connect. Later the connection is dropped. The same for an address of another
+        /// relay to answer a call, and for its ConnectResponse.
         connect: Duration as Time::up_to(10 * MINUTE) => "10 s" @live;
         /// From ConnectResponse to ConnectAuthenticate. Later the connection is dropped.
         authenticate: Duration as Time::up_to(10 * MINUTE) => "10 s" @live;
@@ -314,6 +315,14 @@ settings! {
         connections_critical_percent: usize as Whole { min: 1, max: 100 } => 98;
     }
     /// What the relay says about itself: to the journal if systemd runs it, with every field by name, else to standard error.
+    /// The other relays with whose users this relay's users exchange mail (single-hop fanout). Either side may call the
+    /// other; each has to list the other one.
+    peers: Peers {
+        /// The relay identity files of the other relays, as `relayd init` makes them: their URLs, addresses and public
+        /// keys. They are read at the start.
+        identity_files: Vec<PathBuf> as List { of: FilePath, may_be_empty: true } => [];
+    }
+    /// What the relay says about itself, on standard error.
     log: Log {
         /// How much; each level includes those before it.
         level: LogLevel as OneOf::<LogLevel>::NEW => "info";

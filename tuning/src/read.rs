@@ -125,6 +125,9 @@ fn parse_for(
         config.relay.data_dir = folder.join(config.relay.data_dir);
         config.tls.certificate_file = folder.join(config.tls.certificate_file);
         config.tls.key_file = folder.join(config.tls.key_file);
+        for file in &mut config.peers.identity_files {
+            *file = folder.join(&file);
+        }
         return Ok(Effective {
             config,
             preset: preset.map(|(preset, place)| (preset, from(place))),

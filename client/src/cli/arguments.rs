@@ -41,6 +41,7 @@ Examples:
   tar c photos | sstp send --to IDENTITY --user-ref photos.tar
   sstp send --to IDENTITY --device dpp://relay.example/... notes.txt
   sstp send --to ALICE --to BOB minutes.txt        one transfer, two recipients
+  sstp send --to CAROL --at grooveDNS://other.example notes.txt    a user of another relay
 
 Ends with exit code 0 only when the relay has acknowledged the message.";
 
@@ -170,6 +171,9 @@ pub(crate) struct Send {
     /// The recipient; several times for several.
     #[arg(long, value_name = "IDENTITY", required = true)]
     pub(crate) to: Vec<IdentityUrl>,
+    /// The relay of the recipients, if it is not yours; or one for each --to, in the same order.
+    #[arg(long, value_name = "RELAY_URL")]
+    pub(crate) at: Vec<DeviceUrl>,
     /// Only on this device of the recipient.
     #[arg(long, value_name = "URL")]
     pub(crate) device: Option<DeviceUrl>,
@@ -297,10 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn every_subcommand_but_whoami_teaches_by_example() {
+    fn every_subcommand_with_arguments_to_learn_teaches_by_example() {
         for subcommand in Arguments::command().get_subcommands() {
             let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("sstp ") || subcommand.get_name() == "whoami", "{}", subcommand.get_name());
+            let plain = ["whoami", "manual"].contains(&subcommand.get_name());
+            assert!(help.contains("sstp ") || plain, "{}", subcommand.get_name());
         }
     }
 
@@ -316,6 +321,13 @@ mod tests {
         assert_eq!(send.lifetime, Some(Duration::from_secs(60)));
         assert_eq!(send.timeout, Duration::from_secs(60));
         assert_eq!(send.file, Some("notes.txt".into()));
+    }
+
+    #[test]
+    fn send_names_the_relay_of_its_recipients() {
+        let arguments = parse("sstp send --to grooveIdentity://a@ --at grooveDNS://other").unwrap();
+        let Command::Send(send) = arguments.command else { panic!() };
+        assert_eq!(send.at, [DeviceUrl::new("grooveDNS://other").unwrap()]);
     }
 
     #[test]

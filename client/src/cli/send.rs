@@ -18,6 +18,9 @@ pub(crate) async fn run(send: Send, home: Home<'_>, printer: &Printer) -> Result
     if send.device.is_some() && send.to.len() > 1 {
         return Err(Failure::Usage("--device goes with one --to".into()));
     }
+    if send.at.len() > 1 && send.at.len() != send.to.len() {
+        return Err(Failure::Usage("--at is given once for all, or once for each --to".into()));
+    }
     let (upload, position) = Upload::open(send.file.clone()).await?;
     let length = upload.length();
     let message = message(&send, Body::source(upload))?;
@@ -32,7 +35,12 @@ pub(crate) async fn run(send: Send, home: Home<'_>, printer: &Printer) -> Result
 }
 
 fn message(send: &Send, body: Body) -> Result<Message, Failure> {
-    let mut to = send.to.iter().cloned().map(Recipient::identity);
+    let relay = |place: usize| send.at.get(if send.at.len() == 1 { 0 } else { place }).cloned();
+    let recipient = |(place, identity)| match relay(place) {
+        Some(relay) => Recipient::identity(identity).at(relay),
+        None => Recipient::identity(identity),
+    };
+    let mut to = send.to.iter().cloned().enumerate().map(recipient);
     let Some(first) = to.next() else { return Err(Failure::Usage("--to is missing".into())) };
     let mut message = to.fold(Message::to_recipient(first), Message::and_to);
     if let Some(device) = &send.device {

@@ -27,6 +27,11 @@ impl Recipient {
         Self { identity, device: Some(device), relay: None }
     }
 
+    /// The same recipient, at another relay than ours.
+    pub fn at(self, relay: DeviceUrl) -> Self {
+        Self { relay: Some(relay), ..self }
+    }
+
     fn fanout_entry(&self) -> FanoutEntry {
         let text = |url: &Option<DeviceUrl>| url.as_ref().map_or(Text::EMPTY, Text::from);
         FanoutEntry {

@@ -225,9 +225,13 @@ impl Outbox {
         if !blames_messages(reason) && route.interruptions < MOST_INTERRUPTIONS {
             route.rewind();
         } else {
-            let on_session = route.take_on_session();
+            let mut blamed = route.take_on_session();
             route.rewind();
-            for id in on_session {
+            if blamed.is_empty() {
+                // It was closed before it took anything, as when no relay of its recipients could be reached.
+                blamed.extend(route.waiting.drain(..));
+            }
+            for id in blamed {
                 self.fail(id, SendFailure::Closed(reason), events);
             }
         }

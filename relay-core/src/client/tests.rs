@@ -389,6 +389,20 @@ fn a_session_that_is_closed_again_and_again_is_given_up() {
 }
 
 #[test]
+fn a_session_that_loses_its_last_recipient_before_it_takes_anything_fails_what_waits_for_it() {
+    let mut script = Script::anonymous();
+    script.answers.insert(identity("bob").to_string(), OpenResponseId::OkStopSending);
+    send_all(&mut script, numbered("bob", 0..2));
+    script.run();
+    let session = script.opens[0].0;
+    script.relay().close_session(session, CloseReason::EmptySession);
+    script.run();
+    let failure = SendFailure::Closed(CloseReason::EmptySession);
+    assert_eq!(failures(&script.events), [(0, failure), (1, failure)]);
+    assert_eq!(script.client.unfinished(), 0);
+}
+
+#[test]
 fn a_stopped_session_holds_until_it_is_resumed() {
     let mut script = Script::anonymous();
     script.answers.insert(identity("bob").to_string(), OpenResponseId::OkStopSending);

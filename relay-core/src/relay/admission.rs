@@ -115,7 +115,7 @@ impl Relay {
         let Ok(device) = DeviceUrl::new(connect.source_device_urls[0].as_bytes()) else {
             return self.connection(id).close(CloseReason::ProtocolError, 0);
         };
-        let record = self.directory.device(&device);
+        let record = self.device_record(&device);
         let home = record.as_ref().and_then(|record| record.accounts.first());
         if let Some(shard) = home.map(|account| home::home(account, self.config.shards))
             && shard != self.shard
@@ -129,7 +129,7 @@ impl Relay {
         }
         let peer = self.peer_mut(id);
         (peer.device, peer.aliases) = (Some(device.clone()), aliases(&connect));
-        if self.has_too_many_connections(&device) {
+        if self.has_too_many_connections(&device) || self.crosses_our_call(&device) {
             let connection = self.connection(id);
             connection.accept(Default::default(), Bytes::new(), false);
             return connection.close(CloseReason::CrossedConnections, 0);
@@ -231,6 +231,9 @@ impl Relay {
         peer.connection.authenticated();
         peer.authenticated = true;
         self.stats.authenticated += 1;
+        if let Some(relay) = self.remote_relay(device.as_bytes()) {
+            return self.link_proven(id, relay);
+        }
         let record = self.directory.device(&device).unwrap_or_default();
         for account in record.accounts {
             if self.is_account_locked_out(&account) {
@@ -255,7 +258,7 @@ impl Relay {
         let Ok(account) = AccountUrl::new(request.account_url.as_bytes()) else {
             return self.connection(id).close_session(event, CloseReason::UserAuthenticationFailed);
         };
-        if !self.peer(id).authenticated {
+        if !self.peer(id).authenticated || self.peer(id).relay.is_some() {
             return self.connection(id).close_session(event, CloseReason::DeviceAuthenticationFailed);
         }
         let token = &request.authentication_token;
@@ -325,7 +328,10 @@ impl Relay {
     /// Register (3.3.5.17): for the driver to judge.
     pub(super) fn register_received(&mut self, id: ConnectionId, request: AccountRequest) {
         let account = AccountUrl::new(request.account_url.as_bytes());
-        let (Ok(account), Some(device)) = (account, self.peer(id).device.clone()) else {
+        // The keys of another relay come from the configuration, and nobody can bring others.
+        let device = self.peer(id).device.clone();
+        let device = device.filter(|device| self.remote_relay(device.as_bytes()).is_none());
+        let (Ok(account), Some(device)) = (account, device) else {
             return self.connection(id).close_session(request.event, CloseReason::ProtocolError);
         };
         let (event, token) = (request.event, request.authentication_token);
@@ -370,7 +376,7 @@ impl Relay {
     }
 
     /// Counts a failure, and has it logged unless the log is to be spared.
-    fn report(
+    pub(super) fn report(
         &mut self,
         id: ConnectionId,
         message: MessageId,

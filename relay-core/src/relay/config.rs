@@ -1,5 +1,6 @@
 //! What an operator can set of a relay's decisions.
 
+use super::gateway::PeerRelay;
 use super::half_open::HalfOpen;
 use super::presence::PresenceConfig;
 use crate::sstp::ConnectionConfig;
@@ -55,6 +56,8 @@ pub struct RelayConfig {
     pub quota_per_device: u64,
     /// The presence service.
     pub presence: PresenceConfig,
+    /// The other relays to which single-hop fanout goes, each with another URL, none with one of our own. Empty: not supported.
+    pub peers: Arc<[PeerRelay]>,
     /// RetryTime with TryLater.
     pub retry_time: Duration,
     /// The least ReturnTime with Resting.
@@ -89,6 +92,7 @@ impl RelayConfig {
             quota_per_identity: 1_000_000_000,
             quota_per_device: 4_000_000_000,
             presence: PresenceConfig::default(),
+            peers: Arc::new([]),
             retry_time: Duration::from_secs(30),
             return_time: Duration::from_secs(30),
             return_time_spread: Duration::from_secs(30),

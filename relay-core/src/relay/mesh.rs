@@ -1,16 +1,18 @@
-//! What shards say to each other. Presence has its own words ([`Note`]); three rooms of the relay talk only in these items, whether they are on one shard or on
-//! two: the *origin* (the sender's connection), the *mailroom* (the recipient's home) and the *outlet* (the recipient's
-//! connection).
+//! What shards say to each other. Presence has its own words ([`Note`]); four rooms of the relay talk only in these items, whether they are on one shard or on
+//! two: the *origin* (the sender's connection), the *mailroom* (the recipient's home), the *outlet* (the recipient's
+//! connection) and the *gateway* (the link to another relay).
 //!
 //! Items between two shards arrive in the order in which they were sent; nothing else is assumed. Every index is followed
 //! by something that tells an old owner from a new one: a generation, an epoch, or the rule that it is freed only
 //! by the other side's last word.
 
+use super::gateway::RemoteRelay;
 use super::home::ShardId;
 use super::management::{Order, Receipt};
 use super::presence::Note;
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::StatusId;
+use crate::sstp::text::Text;
 use crate::store::{Chain, Family};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -94,7 +96,18 @@ pub struct RouteRecipient {
     pub lifetime_seconds: Option<u32>,
 }
 
-/// One part of a message on its way to a mailroom.
+/// A recipient at another relay as the origin names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteRecipient {
+    /// Position in the sender's FanoutOpen.
+    pub index: u16,
+    /// Its IdentityURL, a valid one.
+    pub identity: Text,
+    /// Its DeviceURL, a valid one, or empty.
+    pub device: Text,
+}
+
+/// One part of a message on its way to a mailroom, or to the gateway.
 #[derive(Clone, Debug)]
 pub struct DepositPart {
     /// The route's index at the origin.
@@ -155,29 +168,52 @@ pub enum MeshItem {
         /// Never empty.
         recipients: Arc<[RouteRecipient]>,
     },
-    /// Origin to mailroom: nothing more comes on the route. An unfinished message is abandoned.
+    /// Origin to gateway: messages on `route` are for these recipients of one other relay.
+    OpenLeg {
+        /// Chosen by the origin.
+        route: RouteId,
+        /// The other relay.
+        relay: RemoteRelay,
+        /// The resource of the session.
+        resource: Text,
+        /// Never empty.
+        recipients: Arc<[RemoteRecipient]>,
+    },
+    /// Gateway to origin: the sender's session is to hold because of this route, or not any more. A route begins held.
+    Hold {
+        /// The route.
+        route: RouteId,
+        /// Whether to hold.
+        held: bool,
+    },
+    /// Gateway to origin: the last word about a route that was closed; its index is free.
+    RouteEnded {
+        /// The route.
+        route: RouteId,
+    },
+    /// Origin to mailroom or gateway: nothing more comes on the route. An unfinished message is abandoned.
     CloseRoute {
         /// The route.
         route: RouteId,
     },
-    /// Origin to mailroom.
+    /// Origin to mailroom or gateway.
     Deposit(DepositPart),
-    /// Mailroom to origin: that many payload bytes of the message are no longer in flight.
+    /// Mailroom or gateway to origin: that many payload bytes of the message are no longer in flight.
     Released {
         /// The message.
         deposit: DepositId,
         /// Payload bytes.
         bytes: u64,
     },
-    /// Mailroom to origin, exactly once for each message and route: every recipient of the route has acknowledged the
-    /// message, or has it durably, or is not to get it.
+    /// Mailroom or gateway to origin, exactly once for each message and route: every recipient of the route has acknowledged
+    /// the message, or has it durably, or is not to get it.
     Completed {
         /// The message.
         deposit: DepositId,
         /// Payload bytes that were still in flight.
         bytes: u64,
     },
-    /// Mailroom to origin: these recipients of the route get nothing more.
+    /// Mailroom or gateway to origin: these recipients of the route get nothing more.
     Fault {
         /// The route.
         route: RouteId,

@@ -8,11 +8,13 @@
 //! * [`Relay::take_batch`]: records for the log, one batch at a time;
 //! * [`Relay::next_action`]: the rest.
 //!
-//! Inside, three rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
-//! `mailroom`, where they wait; `outlet`, where they go. Beside them stands `presence`: who is online, and who is told.
+//! Inside, four rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
+//! `mailroom`, where they wait; `outlet`, where they go; `gateway`, where they go to another relay. Beside them stands
+//! `presence`: who is online, and who is told.
 
 mod admission;
 pub mod config;
+mod gateway;
 mod half_open;
 pub mod home;
 pub mod latency;
@@ -30,6 +32,7 @@ mod wheel;
 
 pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
+pub use gateway::{DialFailure, PeerRelay, RemoteRelay};
 pub use half_open::HalfOpen;
 pub use home::ShardId;
 pub use latency::Latencies;
@@ -47,6 +50,7 @@ use crate::sstp::{CloseReason, Connection, ConnectionConfig, Event, SessionId};
 use crate::store::{LogEntry, Position, RecordId, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
+use gateway::{EndedBy, Gateway};
 use hashbrown::HashMap;
 use mailroom::{Mailroom, Surroundings, SweepRules};
 use mesh::{Epoch, MailboxId, Mesh, OutletId};
@@ -90,6 +94,14 @@ pub enum Action {
         token: ReadToken,
         /// What to read.
         position: Position,
+    },
+    /// Make a transport to another relay, at the first of its addresses that answers, and call [`Relay::dialed`] or
+    /// [`Relay::dial_failed`].
+    Dial {
+        /// The relay.
+        relay: RemoteRelay,
+        /// `HOST:PORT`, at least one.
+        addresses: Arc<[String]>,
     },
     /// Judge a registration and call [`Relay::registered`].
     Register(Registration),
@@ -198,6 +210,10 @@ pub struct RelayStats {
     pub completion: Latencies,
     /// Of presence.
     pub presence: PresenceStats,
+    /// Links to other relays that came to be, whichever side called.
+    pub links: u64,
+    /// Messages acknowledged by other relays.
+    pub relayed: u64,
 }
 
 /// One shard's brain. See the module's head.
@@ -216,6 +232,7 @@ pub struct Relay {
     devices: HashMap<DeviceUrl, u32>,
     origin: Origin,
     mailroom: Mailroom,
+    gateway: Gateway,
     outlets: Slab<Outlet>,
     next_outlet: u32,
     /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
@@ -261,6 +278,7 @@ impl Relay {
             shard,
             mesh: Mesh::new(shard, config.shards),
             strangers: Strangers::new(config.half_open.clone()),
+            gateway: Gateway::new(config.peers.len()),
             presence: Presence::new(&config.presence, config.shards),
             virtual_connection: Arc::new(config.connection.for_virtual_connections()),
             config,
@@ -328,15 +346,9 @@ impl Relay {
     ) -> ConnectionId {
         self.now = now;
         let source = address.map(|address| self.strangers.source(address, &mut *self.entropy));
-        let entry = self.peers.vacant_entry();
-        let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let mut peer = Peer::new(id, Connection::acceptor(config, now));
-        (peer.address, peer.source) = (address, source);
-        peer.turn = Some(self.strangers.enter(source, id));
-        entry.insert(peer);
-        self.stats.connections += 1;
-        self.touch(id);
+        let connection = Connection::acceptor(config, now);
+        let id = self.insert_peer(|id| Peer { address, source, ..Peer::new(id, connection) });
+        self.peer_mut(id).turn = Some(self.strangers.enter(source, id));
         self.make_room();
         id
     }
@@ -447,8 +459,8 @@ impl Relay {
 
     /// When [`Relay::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Timestamp {
-        let due =
-            [self.wheel.next(), self.presence.next_due(), self.mailroom.is_purging().then_some(self.now)];
+        let purging = self.mailroom.is_purging().then_some(self.now);
+        let due = [self.wheel.next(), self.presence.next_due(), self.links_due(), purging];
         due.into_iter().flatten().fold(self.sweep_at, Timestamp::min)
     }
 
@@ -472,6 +484,7 @@ impl Relay {
             self.arm(id);
         }
         self.presence_timeout();
+        self.call_links();
         if self.mailroom.is_purging() {
             self.purge_on();
         }
@@ -636,7 +649,22 @@ impl Relay {
         }
     }
 
+    fn insert_peer(&mut self, make: impl FnOnce(ConnectionId) -> Peer) -> ConnectionId {
+        let entry = self.peers.vacant_entry();
+        let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
+        self.next_generation = self.next_generation.wrapping_add(1);
+        entry.insert(make(id));
+        self.stats.connections += 1;
+        self.touch(id);
+        id
+    }
+
     fn connection_event(&mut self, id: ConnectionId, event: Event) {
+        let event = match self.peer(id).relay {
+            Some(relay) => self.link_event(id, relay, event),
+            None => Some(event),
+        };
+        let Some(event) = event else { return };
         match event {
             Event::Connect(connect) => self.connect_received(id, *connect),
             Event::ConnectAuthenticate { token } => self.connect_authenticate_received(id, &token),
@@ -653,13 +681,13 @@ impl Relay {
                 self.presence_session_gone(id, session);
             }
             Event::SessionClosed { session, .. } => {
-                self.end_sender(id, session);
+                self.end_sender(id, session, EndedBy::Sender);
                 self.outlet_gone(id, session);
                 self.detach(id, session);
                 self.presence_session_gone(id, session);
             }
             Event::MessageTooLong(session) => {
-                self.end_sender(id, session);
+                self.end_sender(id, session, EndedBy::Relay);
                 self.presence_session_gone(id, session);
             }
             Event::Attach(request) => self.attach_received(id, request),
@@ -671,11 +699,10 @@ impl Relay {
             Event::Acknowledged { tag: NOTIFY_TAG, count, .. } => self.presence_acknowledged(id, count),
             Event::Acknowledged { tag, count, .. } => self.outlet_acknowledged(tag, count),
             Event::Ended(how) => self.clean_up(id, how),
-            Event::ConnectResponse { .. }
-            | Event::AttachResponse { .. }
-            | Event::RegisterResponse { .. }
-            | Event::SessionStatus(_) => {
-                debug_assert!(false, "an acceptor that opens no fanout sessions gets none of these");
+            // Of the sessions that we open, only those to other relays have several recipients.
+            Event::SessionStatus(_) => {}
+            Event::ConnectResponse { .. } | Event::AttachResponse { .. } | Event::RegisterResponse { .. } => {
+                debug_assert!(false, "a relay asks for none of these, but as the caller of another");
             }
         }
     }
@@ -705,7 +732,10 @@ impl Relay {
             }
         }
         for session in senders {
-            self.end_sender(id, session);
+            self.end_sender(id, session, EndedBy::Relay);
+        }
+        if let Some(relay) = self.peer(id).relay {
+            self.link_lost(id, relay, how);
         }
         for (shard, target) in collects {
             self.mesh.send(shard, MeshItem::Uncollect { target, connection: id });
@@ -721,6 +751,13 @@ impl Relay {
             MeshItem::OpenRoute { route, family, recipients } => {
                 self.in_mailroom(|room, _| room.open_route(from, route, family, &recipients));
             }
+            MeshItem::OpenLeg { route, relay, resource, recipients } => {
+                self.open_leg(from, route, relay, resource, recipients);
+            }
+            MeshItem::Hold { route, held } => self.hold(route, held),
+            MeshItem::RouteEnded { route } => self.route_ended(route),
+            MeshItem::CloseRoute { route } if self.gateway.has(from, route) => self.close_leg(from, route),
+            MeshItem::Deposit(part) if self.gateway.has(from, part.route) => self.leg_deposit(from, part),
             MeshItem::CloseRoute { route } => {
                 self.in_mailroom(|room, around| room.close_route(around, from, route));
             }

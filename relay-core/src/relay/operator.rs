@@ -7,6 +7,7 @@
 //! there get it too: senders wait, and nothing is refused to who obeys. Who begins a message all the same has its session
 //! closed with QuotaWouldBeExceeded, after a while for what was on its way. Stored mail goes on being delivered.
 
+use super::gateway::EndedBy;
 use super::home::ShardId;
 use super::mesh::ConnectionId;
 use super::peer::Peer;
@@ -292,6 +293,7 @@ impl Relay {
         self.newcomers = intake.newcomers;
         if intake.deposits {
             self.deposits_stopped = None;
+            self.resume_links();
         } else if self.deposits_stopped.is_none() {
             self.deposits_stopped = Some(now);
             let senders = self.peers.iter().filter(|(_, peer)| !peer.senders.is_empty());
@@ -313,7 +315,7 @@ impl Relay {
     pub(super) fn refuse_deposit(&mut self, id: ConnectionId, session: SessionId, end: Option<InboundSeq>) {
         self.stats.refused_deposits += 1;
         self.connection(id).close_session(session, CloseReason::QuotaWouldBeExceeded);
-        self.end_sender(id, session);
+        self.end_sender(id, session, EndedBy::Relay);
         // Only behind the Close, which the sender takes as the answer to the message.
         if let Some(end) = end {
             self.connection(id).complete(end);

@@ -4,6 +4,7 @@
 //! Invariant: payload bytes are in flight from the moment a part is received until each mailroom that it went to has released
 //! them; the sums per connection and per shard stop the senders before they run away.
 
+use super::gateway::{self, EndedBy, RemoteGroups, RouteState};
 use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
 use super::peer::{Sender, SenderRoute};
 use super::routes::{self, Group};
@@ -34,8 +35,9 @@ pub(super) struct Deposit {
 #[derive(Debug)]
 pub(super) struct RouteSource {
     generation: u32,
-    connection: ConnectionId,
-    session: SessionId,
+    pub(super) connection: ConnectionId,
+    pub(super) session: SessionId,
+    pub(super) state: RouteState,
 }
 
 /// See the module's head.
@@ -64,6 +66,29 @@ impl Origin {
     }
 }
 
+/// The table of routes.
+impl Origin {
+    pub(super) fn add_route(
+        &mut self,
+        connection: ConnectionId,
+        session: SessionId,
+        state: RouteState,
+    ) -> RouteId {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let source = RouteSource { generation, connection, session, state };
+        RouteId { index: self.routes.insert(source) as u32, generation }
+    }
+
+    pub(super) fn route_mut(&mut self, route: RouteId) -> Option<&mut RouteSource> {
+        self.routes.get_mut(route.index as usize).filter(|source| source.generation == route.generation)
+    }
+
+    pub(super) fn remove_route(&mut self, route: RouteId) {
+        self.routes.remove(route.index as usize);
+    }
+}
+
 /// Why a recipient cannot be sent to.
 enum Unreachable {
     Unknown,
@@ -73,6 +98,7 @@ enum Unreachable {
 /// What a FanoutOpen asks for.
 struct Fanout {
     recipients: Vec<RouteRecipient>,
+    remote: RemoteGroups,
     entries: Box<[FanoutEntry]>,
     /// Positions of recipients that must not get mail.
     locked_out: Vec<u16>,
@@ -83,10 +109,23 @@ impl Relay {
     pub(super) fn open_received(&mut self, id: ConnectionId, open: Open) {
         let session = open.session;
         if open.resource_url.as_str() == RESOURCE_WAN_DPP {
-            return self.presence_open_received(id, &open);
+            // Presence is told to clients; a relay has no business in it.
+            return match self.peer(id).relay {
+                None => self.presence_open_received(id, &open),
+                Some(_) => self.connection(id).respond(session, OpenResponseId::NoResource),
+            };
         }
         match self.session_for(id, &open) {
-            Ok(recipient) => self.start_session(id, session, vec![recipient], None),
+            Ok(recipient) => {
+                self.start_session(
+                    id,
+                    session,
+                    vec![recipient],
+                    &open.resource_url,
+                    RemoteGroups::new(),
+                    None,
+                );
+            }
             Err(response) => self.connection(id).respond(session, response),
         }
     }
@@ -110,8 +149,8 @@ impl Relay {
             return self.connection(id).respond_empty_fanout(session);
         }
         match self.fanout_session_for(id, &open) {
-            Ok(Fanout { recipients, entries, locked_out }) => {
-                self.start_session(id, session, recipients, Some(entries));
+            Ok(Fanout { recipients, remote, entries, locked_out }) => {
+                self.start_session(id, session, recipients, &open.resource_url, remote, Some(entries));
                 self.report_faults(id, session, &locked_out, StatusId::LockedOut);
             }
             Err(response) => self.connection(id).respond(session, response),
@@ -121,8 +160,8 @@ impl Relay {
     fn fanout_session_for(&self, id: ConnectionId, open: &FanoutOpen) -> Result<Fanout, OpenResponseId> {
         let entries: Box<[FanoutEntry]> = open.entries().collect();
         let own = &self.config.connection.local_device_urls;
-        let foreign = |entry: &FanoutEntry| !entry.relay_url.is_empty() && !own.contains(&entry.relay_url);
-        if entries.iter().any(foreign) {
+        let foreign = |entry: &FanoutEntry| gateway::is_remote(entry, own);
+        if entries.iter().any(foreign) && !self.single_hop_supported(id) {
             return Err(OpenResponseId::FanoutNotSupported);
         }
         if open.resource_url.as_str() == RESOURCE_WAN_DPP || open.len() > self.config.max_fanout_recipients {
@@ -130,15 +169,20 @@ impl Relay {
         }
         let resource = self.resource_for(id, &open.resource_url)?;
         let mut recipients = Vec::with_capacity(entries.len());
+        let mut remote = RemoteGroups::new();
         let mut locked_out = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
+            if foreign(entry) {
+                self.group_remote(&mut remote, index as u16, entry)?;
+                continue;
+            }
             match self.recipient(index as u16, &resource, &entry.identity_url, &entry.device_url) {
                 Ok(recipient) => recipients.push(recipient),
                 Err(Unreachable::LockedOut) => locked_out.push(index as u16),
                 Err(Unreachable::Unknown) => return Err(OpenResponseId::Unknown),
             }
         }
-        Ok(Fanout { recipients, entries, locked_out })
+        Ok(Fanout { recipients, remote, entries, locked_out })
     }
 
     fn recipient(
@@ -177,33 +221,42 @@ impl Relay {
         id: ConnectionId,
         session: SessionId,
         recipients: Vec<RouteRecipient>,
+        resource: &Text,
+        remote: RemoteGroups,
         entries: Option<Box<[FanoutEntry]>>,
     ) {
         let groups = routes::group(recipients, self.config.shards);
-        let live = groups.iter().map(|group| group.recipients.len()).sum();
+        let local: usize = groups.iter().map(|group| group.recipients.len()).sum();
+        let live = local + remote.iter().map(|(_, members)| members.len()).sum::<usize>();
         let mut routes = SmallVec::new();
         for Group { shard, family, lifetime_seconds, recipients, .. } in groups {
-            let generation = self.origin.next_generation;
-            self.origin.next_generation = generation.wrapping_add(1);
-            let source = RouteSource { generation, connection: id, session };
-            let route = RouteId { index: self.origin.routes.insert(source) as u32, generation };
+            let route = self.origin.add_route(id, session, RouteState::Local);
             self.mesh.send(shard, MeshItem::OpenRoute { route, family, recipients: recipients.into() });
             routes.push(SenderRoute { shard, route, lifetime_seconds });
         }
         if self.deposits_stopped.is_some() {
             self.stop_if_congested(id);
         }
+        let held = remote.len();
+        self.open_remote_routes(id, session, resource, remote, |(shard, route)| {
+            routes.push(SenderRoute { shard, route, lifetime_seconds: None });
+        });
         let peer = self.peer_mut(id);
-        let response = if peer.stopped { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
-        peer.senders.insert(session, Sender { routes, entries, live, incoming: None });
+        let stops = peer.stopped || held > 0;
+        let response = if stops { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
+        peer.senders.insert(session, Sender { routes, entries, live, incoming: None, held });
         peer.connection.respond(session, response);
     }
 
     /// The peer, or we, have ended a session on which the peer sent.
-    pub(super) fn end_sender(&mut self, id: ConnectionId, session: SessionId) {
+    pub(super) fn end_sender(&mut self, id: ConnectionId, session: SessionId, by: EndedBy) {
         if let Some(sender) = self.peer_mut(id).senders.remove(&session) {
             for SenderRoute { shard, route, .. } in sender.routes {
-                self.origin.routes.remove(route.index as usize);
+                let source = self.origin.route_mut(route).expect("a session has its routes");
+                match source.state {
+                    RouteState::Local => self.origin.remove_route(route),
+                    _ => source.state = RouteState::Ending(by),
+                }
                 self.mesh.send(shard, MeshItem::CloseRoute { route });
             }
         }
@@ -282,9 +335,23 @@ impl Relay {
     fn resume_in_turn(&mut self, id: ConnectionId) {
         let low = self.config.connection_in_flight_bytes / 2;
         let peer = self.peer_mut(id);
-        if peer.stopped && !peer.resumable && peer.in_flight <= low {
+        if !peer.stopped || peer.resumable || peer.in_flight > low {
+            return;
+        }
+        if peer.relay.is_none() {
             peer.resumable = true;
             self.origin.resumable.push_back(id);
+        } else if self.deposits_stopped.is_none() {
+            self.resume_connection(id);
+        }
+    }
+
+    /// Deposits are taken again: links that were stopped for that go on.
+    pub(super) fn resume_links(&mut self) {
+        let links = self.peers.iter().filter(|(_, peer)| peer.relay.is_some());
+        let ids: Vec<_> = links.map(|(_, peer)| peer.id).collect();
+        for id in ids {
+            self.resume_in_turn(id);
         }
     }
 
@@ -307,9 +374,11 @@ impl Relay {
 
     /// Recipients of a route get nothing more (7.2).
     pub(super) fn fault(&mut self, route: RouteId, recipients: &[u16], status: StatusId) {
-        let source = self.origin.routes.get(route.index as usize);
-        let Some(source) = source.filter(|source| source.generation == route.generation) else { return };
+        let Some(source) = self.origin.route_mut(route) else { return };
         let (id, session) = (source.connection, source.session);
+        if source.state == RouteState::Ending(EndedBy::Sender) {
+            return self.fault_after_close(id);
+        }
         let Some(peer) = self.live_peer(id) else { return };
         let Some(sender) = peer.senders.get_mut(&session) else { return };
         sender.live -= recipients.len();
@@ -317,31 +386,34 @@ impl Relay {
             self.report_faults(id, session, recipients, status);
         } else {
             self.connection(id).close_session(session, CloseReason::QuotaWouldBeExceeded);
-            self.end_sender(id, session);
+            self.end_sender(id, session, EndedBy::Relay);
         }
         self.touch(id);
     }
 
-    /// SessionStatus for each affected recipient, in one command where the version can; Close if none is left.
+    /// SessionStatus for each affected recipient, in one command where the version can or where it is their relay that is affected;
+    /// Close if none is left.
     fn report_faults(&mut self, id: ConnectionId, session: SessionId, indexes: &[u16], status: StatusId) {
         if indexes.is_empty() {
             return;
         }
         let peer = self.peer_mut(id);
         let entries = peer.senders.get(&session).and_then(|sender| sender.entries.as_deref());
+        let about_relay = gateway::is_about_relay(status);
         let status_of = |index: u16, indexes: Vec<u16>| {
             let entry = entries.map(|entries| &entries[usize::from(index)]);
-            SessionStatus {
-                session,
-                status,
-                device_url: entry.map_or(Text::EMPTY, |entry| entry.device_url.clone()),
-                identity_url: entry.map_or(Text::EMPTY, |entry| entry.identity_url.clone()),
-                indexes,
-            }
+            let (device_url, identity_url) = match entry {
+                None => (Text::EMPTY, Text::EMPTY),
+                Some(entry) if about_relay => (entry.relay_url.clone(), Text::EMPTY),
+                Some(entry) => (entry.device_url.clone(), entry.identity_url.clone()),
+            };
+            SessionStatus { session, status, device_url, identity_url, indexes }
         };
         let several = indexes.len() > 1 && peer.connection.version() == Version::V1_6;
         let commands: Vec<SessionStatus> = if several {
             vec![status_of(indexes[0], indexes.to_vec())]
+        } else if about_relay {
+            vec![status_of(indexes[0], Vec::new())]
         } else {
             indexes.iter().map(|&index| status_of(index, Vec::new())).collect()
         };
@@ -351,8 +423,15 @@ impl Relay {
         }
         if nobody_left {
             peer.connection.close_session(session, CloseReason::EmptySession);
-            self.end_sender(id, session);
+            self.end_sender(id, session, EndedBy::Relay);
         }
+    }
+
+    /// Whether this connection is to be slowed down for what all have in flight. Never one to another relay: what waits for that
+    /// relay's acknowledgements would keep us from reading them, or from letting it send while it does the same to us. Its own
+    /// bytes in flight wait for our disk alone.
+    fn congested_for(&self, id: ConnectionId, factor: u64) -> bool {
+        self.peer(id).relay.is_none() && self.congested(factor)
     }
 
     fn congested(&self, factor: u64) -> bool {
@@ -363,7 +442,7 @@ impl Relay {
 
     pub(super) fn stop_if_congested(&mut self, id: ConnectionId) {
         let limit = self.config.connection_in_flight_bytes;
-        let congested = self.congested(1) || self.deposits_stopped.is_some();
+        let congested = self.congested_for(id, 1) || self.deposits_stopped.is_some();
         let peer = self.peer_mut(id);
         if peer.stopped || (peer.in_flight <= limit && !congested) {
             return;
@@ -381,9 +460,12 @@ impl Relay {
     /// while the relay shuts down, but for the Connect of a newcomer, which is told to come again.
     pub(super) fn may_read(&mut self, id: ConnectionId) -> bool {
         let limit = 2 * self.config.connection_in_flight_bytes;
-        let congested = self.congested(2);
+        if self.live_peer(id).is_none() {
+            return true;
+        }
+        let congested = self.congested_for(id, 2);
         let draining = self.draining;
-        let Some(peer) = self.live_peer(id) else { return true };
+        let peer = self.peer_mut(id);
         let draining = draining && peer.connection.is_established();
         peer.paused = draining || peer.stopped && (peer.in_flight > limit || congested);
         !peer.paused
@@ -397,17 +479,21 @@ impl Relay {
             let Some(id) = self.origin.resumable.pop_front() else { break };
             let Some(peer) = self.live_peer(id) else { continue };
             peer.resumable = false;
-            if peer.in_flight > low {
-                continue;
+            if peer.in_flight <= low {
+                self.resume_connection(id);
             }
-            peer.stopped = false;
-            for &session in peer.senders.keys() {
-                peer.connection.respond(session, OpenResponseId::Ok);
-            }
-            if std::mem::take(&mut peer.paused) {
-                self.actions.push_back(Action::Resume { connection: id });
-            }
-            self.touch(id);
         }
+    }
+
+    fn resume_connection(&mut self, id: ConnectionId) {
+        let peer = self.peer_mut(id);
+        peer.stopped = false;
+        for (&session, _) in peer.senders.iter().filter(|(_, sender)| sender.held == 0) {
+            peer.connection.respond(session, OpenResponseId::Ok);
+        }
+        if std::mem::take(&mut peer.paused) {
+            self.actions.push_back(Action::Resume { connection: id });
+        }
+        self.touch(id);
     }
 }

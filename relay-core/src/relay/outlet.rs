@@ -214,8 +214,10 @@ impl Relay {
             self.presence_has_room(id);
         }
         let peer = self.peer(id);
-        if !peer.waiting_outlets.is_empty() && peer.connection.output_bytes() <= low {
+        let waits = !peer.waiting_outlets.is_empty() || self.has_waiting_legs(id);
+        if waits && peer.connection.output_bytes() <= low {
             self.flush_waiting_outlets(id);
+            self.flush_waiting_legs(id);
             self.settle();
         }
     }

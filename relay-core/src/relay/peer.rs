@@ -1,5 +1,6 @@
 //! One connection as the relay sees it: the SSTP machine, who the peer has proven to be, and what it sends and collects.
 
+use super::gateway::RemoteRelay;
 use super::half_open::Source;
 use super::home::ShardId;
 use super::mesh::{ConnectionId, DepositId};
@@ -29,6 +30,8 @@ pub(super) struct Peer {
     pub(super) device: Option<DeviceUrl>,
     /// The other SourceDeviceURLs, of which nothing is proven.
     pub(super) aliases: Box<[DeviceUrl]>,
+    /// The other relay that the peer is, or is called as.
+    pub(super) relay: Option<RemoteRelay>,
     /// The device has proven its key.
     pub(super) authenticated: bool,
     /// The device's challenge, while it is open.
@@ -85,7 +88,7 @@ pub(super) struct SenderRoute {
 /// A session on which the peer sends.
 #[derive(Debug)]
 pub(super) struct Sender {
-    /// One for each home shard, family and lifetime of the recipients.
+    /// One for each home shard, family and lifetime of the recipients, and one for each other relay.
     pub(super) routes: SmallVec<[SenderRoute; 1]>,
     /// For a FanoutOpen: the entries, to name them in SessionStatus.
     pub(super) entries: Option<Box<[FanoutEntry]>>,
@@ -93,6 +96,8 @@ pub(super) struct Sender {
     pub(super) live: usize,
     /// The message whose end has not arrived.
     pub(super) incoming: Option<DepositId>,
+    /// Routes for which the session has to hold.
+    pub(super) held: usize,
 }
 
 impl Peer {
@@ -105,6 +110,7 @@ impl Peer {
             turn: None,
             device: None,
             aliases: Box::default(),
+            relay: None,
             authenticated: false,
             challenge: None,
             attachments: Vec::new(),

@@ -41,16 +41,19 @@ enum Sent {
 pub fn hello(layer: Layer, url: &str, credentials: &ClientCredentials, entropy: &mut dyn Entropy) -> Hello {
     let secret = credentials.secret();
     let (token, sent) = match credentials.signer {
-        Signer::Modern(_) => {
-            let (token, nonce) = modern::Exchange { layer, url, secret }.write_hello(entropy);
-            (token, Sent::Modern(nonce))
-        }
+        Signer::Modern(_) => return modern_hello(layer, url, secret, entropy),
         Signer::Legacy(_) => {
             let (token, nonce) = legacy::Exchange { layer, secret }.write_hello(entropy);
             (token, Sent::Legacy(nonce))
         }
     };
     Hello { token, layer, url: url.to_owned(), secret: secret.clone(), sent }
+}
+
+/// A hello of the modern profile by the secret alone, which is all that it takes.
+pub(super) fn modern_hello(layer: Layer, url: &str, secret: &SecretKey, entropy: &mut dyn Entropy) -> Hello {
+    let (token, nonce) = modern::Exchange { layer, url, secret }.write_hello(entropy);
+    Hello { token, layer, url: url.to_owned(), secret: secret.clone(), sent: Sent::Modern(nonce) }
 }
 
 /// What the relay answered to a hello.

@@ -67,6 +67,9 @@ pub enum SecurityError {
     /// A client was given device credentials of one profile and account credentials of the other.
     #[error("the credentials of the device and of the account are of different profiles")]
     MixedProfiles,
+    /// A relay that was called as a peer does not know us as one.
+    #[error("the other relay does not list this one as a peer")]
+    NotAPeer,
     /// The relay's public key is not one to which a key can be sealed.
     #[error("the relay's public key is unusable")]
     UnusableRelayKey,

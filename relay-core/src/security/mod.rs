@@ -25,6 +25,7 @@ pub(crate) mod key_file;
 mod legacy;
 pub mod marc4;
 mod modern;
+mod peers;
 mod profile;
 mod registration;
 mod relay_keys;
@@ -45,6 +46,7 @@ pub use error::SecurityError;
 pub use handshake::{Challenge, HelloVerdict, answer_attach, answer_connect, attach_failed};
 pub use key_file::KeyFileError;
 pub(crate) use legacy::{der, rsa};
+pub use peers::{PeerSecrets, peer_hello};
 pub use profile::{
     Layer, MAX_ACCOUNTS_PER_DEVICE, MAX_DEVICES_PER_ACCOUNT, MAX_ELGAMAL_PLAINTEXT_BYTES,
     MAX_IDENTITIES_PER_ACCOUNT, MAX_PRE_AUTH_TOKEN_BYTES, MessageId, RegisterStatus,

@@ -7,7 +7,7 @@ use super::profile::{ELGAMAL_CIPHERTEXT_BYTES, MAX_ELGAMAL_PLAINTEXT_BYTES, X255
 use super::sealed::{self, NotOpened};
 use crate::time::Entropy;
 use std::fmt;
-use x25519_dalek::{PublicKey, StaticSecret};
+use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
 use zeroize::Zeroizing;
 
 const PRIVATE_KIND: &str = "relay-private";
@@ -57,6 +57,13 @@ impl RelayKeys {
     /// The public halves, which clients need in order to register.
     pub fn public(&self) -> &RelayPublicKeys {
         &self.public
+    }
+
+    /// The X25519 secret that this relay shares with the owner of `public`; `None` for a point of small order, which
+    /// shares the same one with everybody.
+    pub(super) fn agree(&self, public: &[u8; X25519_BYTES]) -> Option<SharedSecret> {
+        let shared = self.modern.diffie_hellman(&PublicKey::from(*public));
+        shared.was_contributory().then_some(shared)
     }
 
     /// Opens a secret that [`sealed::seal`] sealed to the modern public key.

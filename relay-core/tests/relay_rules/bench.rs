@@ -55,6 +55,7 @@ pub(crate) struct Client {
 }
 
 pub(crate) struct Bench {
+    pub(crate) url: &'static str,
     pub(crate) now: Timestamp,
     pub(crate) people: Population,
     pub(crate) relays: Vec<Relay>,
@@ -78,11 +79,15 @@ impl Bench {
     }
 
     pub(crate) fn with(shards: u16, change: impl FnOnce(&mut RelayConfig)) -> Self {
+        Self::named(RELAY, shards, change)
+    }
+
+    pub(crate) fn named(url: &'static str, shards: u16, change: impl FnOnce(&mut RelayConfig)) -> Self {
         let mut dice = Dice::new(1);
         let devices: Vec<Vec<usize>> = (0..8).map(|account| vec![account]).collect();
         let people = Population::new(8, 1, &devices, &mut dice);
         people.register_all_but(&[]);
-        let urls = vec![Text::new(RELAY).unwrap()];
+        let urls = vec![Text::new(url).unwrap()];
         let connection = ConnectionConfig::new(Endpoint::Relay, urls, Text::EMPTY);
         let mut config = RelayConfig::new(Arc::new(connection), shards);
         change(&mut config);
@@ -93,6 +98,7 @@ impl Bench {
             Relay::new(ShardId(shard), config.clone(), directory, Box::new(Dice::new(2)), now, 1)
         };
         Self {
+            url,
             now,
             relays: (0..shards).map(relay).collect(),
             people,
@@ -120,7 +126,7 @@ impl Bench {
         version: Version,
         hello: Option<Hello>,
     ) -> Who {
-        self.dial_to(RELAY, shard, urls, version, hello)
+        self.dial_to(self.url, shard, urls, version, hello)
     }
 
     pub(crate) fn dial_to(

@@ -14,6 +14,8 @@ mod full_disk;
 mod limits;
 mod management;
 mod operator;
+mod pair;
+mod peers;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;

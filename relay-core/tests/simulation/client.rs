@@ -4,6 +4,7 @@
 use crate::dice::Dice;
 use crate::model::{MessageNumber, Model};
 use crate::population::Population;
+use crate::scenario::RELAYS;
 use bytes::{Bytes, BytesMut};
 use relay_core::address::{IdentityUrl, MailboxAddress, ResourceUrl};
 use relay_core::security::{self, Hello, HelloAnswer, Layer, RegisterStatus, RelayPublicKeys};
@@ -11,7 +12,7 @@ use relay_core::sstp::acknowledge::InboundSeq;
 use relay_core::sstp::command::{FanoutEntry, FanoutOpen, Open, SessionStatus};
 use relay_core::sstp::connection::{ConnectionConfig, Ended, Part};
 use relay_core::sstp::text::Text;
-use relay_core::sstp::{CloseReason, Connection, Event, OpenResponseId, SessionId};
+use relay_core::sstp::{CloseReason, Connection, Event, OpenResponseId, SessionId, StatusId};
 use relay_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -54,6 +55,8 @@ pub(crate) struct Client {
     window: usize,
     people: Rc<Population>,
     relay_keys: RelayPublicKeys,
+    /// How many relays there are; accounts live at them in turn.
+    relays: usize,
 }
 
 /// What lasts as long as a connection.
@@ -100,15 +103,16 @@ impl Client {
         window: usize,
         people: Rc<Population>,
         relay_keys: RelayPublicKeys,
+        relays: usize,
     ) -> Self {
         let (online, streams, not_before) = (None, Vec::new(), Timestamp(0));
-        Self { device, streams, online, not_before, config, window, people, relay_keys }
+        Self { device, streams, online, not_before, config, window, people, relay_keys, relays }
     }
 
     pub(crate) fn connect(&mut self, now: Timestamp, wire: usize, habits: Habits, dice: &mut Dice) {
         let device = &self.people.devices[self.device];
         let hello = security::hello(Layer::Device, device.url.as_str(), &device.keys, dice);
-        let target = Text::new("dpp://relay").unwrap();
+        let target = Text::new(RELAYS[self.relay()]).unwrap();
         let connection = Connection::initiator(self.config.clone(), now, target, hello.token.clone());
         self.online = Some(Online {
             connection,
@@ -125,6 +129,23 @@ impl Client {
             receivers: BTreeMap::new(),
             finish: Vec::new(),
         });
+    }
+
+    /// The relay of its device.
+    pub(crate) fn relay(&self) -> usize {
+        self.people.devices[self.device].accounts[0] % self.relays
+    }
+
+    /// The relay of a recipient, if it is not this client's.
+    fn elsewhere(&self, address: &MailboxAddress) -> Option<usize> {
+        let account = self.people.accounts.iter().position(|account| account.url == address.account).unwrap();
+        Some(account % self.relays).filter(|&relay| relay != self.relay())
+    }
+
+    fn entry(&self, address: &MailboxAddress) -> FanoutEntry {
+        let relay_url =
+            self.elsewhere(address).map_or(Text::EMPTY, |relay| Text::new(RELAYS[relay]).unwrap());
+        FanoutEntry { relay_url, ..entry(address) }
     }
 
     /// The client has authenticated and attached everything, sent everything, and had everything acknowledged.
@@ -199,7 +220,7 @@ impl Client {
                 assert_eq!(response, OpenResponseId::Unknown, "a stream was refused");
                 self.stream_over(session, now);
             }
-            Event::SessionStatus(status) => online.faulted(&status, &self.streams),
+            Event::SessionStatus(status) => self.faulted(&status),
             Event::SessionClosed { session, reason } => {
                 let expected = [
                     CloseReason::QuotaWouldBeExceeded,
@@ -400,19 +421,22 @@ impl Client {
     }
 
     fn open_streams(&mut self, now: Timestamp) {
-        let online = self.online.as_mut().expect("online");
         for (place, stream) in self.streams.iter().enumerate() {
+            let remote = stream.recipients.iter().any(|address| self.elsewhere(address).is_some());
+            let entries: Vec<FanoutEntry> =
+                stream.recipients.iter().map(|address| self.entry(address)).collect();
+            let online = self.online.as_mut().expect("online");
             let open = online.senders.values().any(|sender| sender.stream == place);
             if open || stream.queue.is_empty() || stream.not_before > now {
                 continue;
             }
-            let session = if stream.fanout {
-                let entries: Vec<FanoutEntry> = stream.recipients.iter().map(entry).collect();
+            let session = if stream.fanout || remote {
                 let resource = Text::from(&stream.resource);
                 online.connection.open_fanout(|id, version| FanoutOpen::new(id, resource, &entries, version))
             } else {
-                let FanoutEntry { identity_url, device_url, .. } = entry(&stream.recipients[0]);
-                online.connection.open((&stream.resource).into(), identity_url, device_url)
+                let FanoutEntry { identity_url, device_url, .. } = &entries[0];
+                let resource = Text::from(&stream.resource);
+                online.connection.open(resource, identity_url.clone(), device_url.clone())
             };
             let sender = Sender {
                 stream: place,
@@ -508,21 +532,31 @@ impl Online {
     fn sender(&mut self, session: SessionId, change: impl FnOnce(&mut Sender)) {
         change(self.senders.get_mut(&session).expect("the relay answers sessions that are open"));
     }
+}
 
-    fn faulted(&mut self, status: &SessionStatus, streams: &[Stream]) {
-        let Some(sender) = self.senders.get_mut(&status.session) else { return };
-        let recipients = &streams[sender.stream].recipients;
+impl Client {
+    fn faulted(&mut self, status: &SessionStatus) {
+        let online = self.online.as_ref().expect("online");
+        let Some(sender) = online.senders.get(&status.session) else { return };
+        let recipients = &self.streams[sender.stream].recipients;
+        let about_relay = !matches!(status.status, StatusId::QuotaWouldBeExceeded | StatusId::LockedOut);
         let named: Vec<usize> = if status.indexes.is_empty() {
             let is_named = |address: &MailboxAddress| {
-                let entry = entry(address);
-                (&entry.identity_url, &entry.device_url) == (&status.identity_url, &status.device_url)
+                let entry = self.entry(address);
+                match about_relay {
+                    true => entry.relay_url == status.device_url,
+                    false => {
+                        (&entry.identity_url, &entry.device_url) == (&status.identity_url, &status.device_url)
+                    }
+                }
             };
             (0..recipients.len()).filter(|&place| is_named(&recipients[place])).collect()
         } else {
             status.indexes.iter().map(|&index| usize::from(index)).collect()
         };
         assert!(!named.is_empty() && named.iter().all(|&place| place < recipients.len()), "{status:?}");
-        sender.faulted.extend(named);
+        let online = self.online.as_mut().expect("online");
+        online.senders.get_mut(&status.session).expect("looked up above").faulted.extend(named);
     }
 }
 

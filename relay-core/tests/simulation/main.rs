@@ -8,6 +8,7 @@
 mod client;
 mod dice;
 mod disk;
+mod links;
 mod model;
 mod network;
 mod population;

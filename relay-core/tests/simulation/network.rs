@@ -78,7 +78,7 @@ impl Pipe {
     }
 
     /// The wire breaks: a part of what is on the way still arrives.
-    fn cut(&mut self, now: Timestamp, dice: &mut Dice) {
+    pub(crate) fn cut(&mut self, now: Timestamp, dice: &mut Dice) {
         let kept = dice.below(self.pieces.len() + 1);
         self.pieces.truncate(kept);
         self.bytes = self.pieces.iter().map(|(_, piece)| piece.len()).sum();

@@ -3,6 +3,7 @@
 use crate::client::Habits;
 use crate::dice::Dice;
 use crate::disk::DiskFaults;
+use crate::links::{self, LinkFaults};
 use crate::network::WireFaults;
 use relay_core::relay::RelayConfig;
 use relay_core::sstp::Version;
@@ -10,6 +11,9 @@ use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The URLs of the relays.
+pub(crate) const RELAYS: [&str; 2] = ["dpp://relay", "dpp://relay/two"];
 
 /// Faults of the whole, each in a thousand at every step.
 #[derive(Clone, Copy, Default)]
@@ -22,6 +26,7 @@ pub(crate) struct WorldFaults {
 }
 
 pub(crate) struct Scenario {
+    /// Shards of each relay.
     pub(crate) shards: u16,
     /// Identities of each account.
     pub(crate) identities: usize,
@@ -34,7 +39,8 @@ pub(crate) struct Scenario {
     pub(crate) largest_message: usize,
     /// Messages without payload, in a thousand.
     pub(crate) empty_messages: u64,
-    pub(crate) relay: Arc<RelayConfig>,
+    /// One relay, or two that know each other.
+    pub(crate) relays: Vec<Arc<RelayConfig>>,
     pub(crate) client_version: Version,
     pub(crate) client_acknowledge_delay: Duration,
     /// Payload bytes that a client leaves unacknowledged on one session.
@@ -45,6 +51,7 @@ pub(crate) struct Scenario {
     pub(crate) read_bytes: usize,
     pub(crate) calm: bool,
     pub(crate) world: WorldFaults,
+    pub(crate) link: LinkFaults,
     pub(crate) disk: DiskFaults,
     pub(crate) wire: WireFaults,
     pub(crate) habits: Habits,
@@ -53,7 +60,9 @@ pub(crate) struct Scenario {
 impl Scenario {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let calm = dice.chance(150);
-        let shards = dice.pick(&[1, 1, 2, 2, 3, 4, 5, 8]);
+        let relays = if dice.chance(400) { 2 } else { 1 };
+        let shards =
+            if relays == 1 { dice.pick(&[1, 1, 2, 2, 3, 4, 5, 8]) } else { dice.pick(&[1, 1, 2, 3]) };
         let accounts = dice.between(2, 5) as usize;
         let mut devices: Vec<Vec<usize>> = (0..accounts).map(|account| vec![account]).collect();
         for _ in 0..dice.below(3) {
@@ -61,14 +70,15 @@ impl Scenario {
         }
         for device in &mut devices {
             let other = dice.below(accounts);
-            if dice.chance(250) && !device.contains(&other) {
+            let neighbours = device[0] % relays == other % relays;
+            if dice.chance(250) && neighbours && !device.contains(&other) {
                 device.push(other);
             }
         }
         let strangers = if dice.chance(200) { Self::loner(&devices) } else { Vec::new() };
         let small_quota = !calm && dice.chance(200);
         let largest_message = if small_quota { 4000 } else { dice.pick(&[500, 5000, 400_000]) };
-        let relay = Self::relay(shards, small_quota, dice);
+        let relays = (0..relays).map(|relay| Self::relay(relay, relays, shards, small_quota, dice)).collect();
         let maybe = |dice: &mut Dice, most: u64| {
             if calm || dice.chance(400) { 0 } else { dice.between(1, most) }
         };
@@ -77,7 +87,7 @@ impl Scenario {
             identities: dice.between(1, 2) as usize,
             devices,
             strangers,
-            relay,
+            relays,
             steps: dice.between(100, 700) as usize,
             messages: dice.between(10, 150) as usize,
             largest_message,
@@ -98,6 +108,7 @@ impl Scenario {
                 restart: maybe(dice, 5),
                 goes_offline: maybe(dice, 20),
             },
+            link: LinkFaults { cut: maybe(dice, 50), unanswered: maybe(dice, 500) },
             disk: DiskFaults { append_fails: maybe(dice, 300), part_goes_bad: maybe(dice, 100) / 2 },
             wire: WireFaults {
                 piece: dice.pick(&[7, 1000, 70_000]),
@@ -123,12 +134,21 @@ impl Scenario {
         (0..devices.len()).find(is_alone).into_iter().collect()
     }
 
-    fn relay(shards: u16, small_quota: bool, dice: &mut Dice) -> Arc<RelayConfig> {
-        let urls = vec![Text::new("dpp://relay").unwrap()];
+    fn relay(
+        relay: usize,
+        relays: usize,
+        shards: u16,
+        small_quota: bool,
+        dice: &mut Dice,
+    ) -> Arc<RelayConfig> {
+        let urls = vec![Text::new(RELAYS[relay]).unwrap()];
         let mut connection = ConnectionConfig::new(Endpoint::Relay, urls, Text::EMPTY);
         connection.acknowledge_delay = Duration::from_millis(dice.pick(&[50, 500, 5000]));
+        connection.version = dice.pick(&[Version::V1_5, Version::V1_6]);
         connection.max_held_bytes = dice.pick(&[3000, 1 << 20]);
+        let peers = (1..relays).map(|_| links::peer(relay)).collect();
         let mut relay = RelayConfig::new(Arc::new(connection), shards);
+        relay.peers = peers;
         relay.connection_in_flight_bytes = dice.pick(&[1, 10_000, 1 << 20]);
         relay.shard_in_flight_bytes = dice.pick(&[2000, 100_000, 64 << 20]);
         relay.connection_output_bytes = dice.pick(&[1, 3000, 256 << 10]);

@@ -4,11 +4,11 @@
 use crate::client::{Client, Habits, Stream};
 use crate::dice::Dice;
 use crate::disk::{Disk, DiskFaults};
+use crate::links::{LinkFaults, Links, Place};
 use crate::model::Model;
 use crate::network::{RelayEnd, Wire, WireFaults};
 use crate::population::Population;
 use crate::scenario::{Scenario, WorldFaults};
-use bytes::Bytes;
 use relay_core::address::{MailboxAddress, ResourceUrl};
 use relay_core::relay::{Action, ConnectionId, MeshItem, Registered, Registration, Relay, ShardId};
 use relay_core::security::{self, RegisterContext, RegisterVerdict, RelayKeys};
@@ -24,8 +24,8 @@ use std::rc::Rc;
 const PATIENCE: usize = 20_000;
 
 /// One shard with what its driver holds.
-struct Shard {
-    relay: Relay,
+pub(crate) struct Shard {
+    pub(crate) relay: Relay,
     disk: Disk,
     /// Not driven before then.
     stopped_until: Timestamp,
@@ -33,15 +33,17 @@ struct Shard {
 }
 
 pub(crate) struct World {
-    now: Timestamp,
-    dice: Dice,
-    scenario: Scenario,
+    pub(crate) now: Timestamp,
+    pub(crate) dice: Dice,
+    pub(crate) scenario: Scenario,
     people: Rc<Population>,
     keys: RelayKeys,
-    shards: Vec<Shard>,
+    /// Of all relays: those of the first one come first.
+    pub(crate) shards: Vec<Shard>,
     /// `mesh[from][to]`.
     mesh: Vec<Vec<VecDeque<MeshItem>>>,
-    wires: Vec<Wire>,
+    pub(crate) wires: Vec<Wire>,
+    pub(crate) links: Links,
     clients: Vec<Client>,
     model: Model,
     /// Messages not yet written by anybody.
@@ -60,10 +62,11 @@ impl World {
         let people = Rc::new(Population::new(accounts, scenario.identities, &scenario.devices, &mut dice));
         people.register_all_but(&scenario.strangers);
         let keys = RelayKeys::generate(&mut dice);
-        let shards = usize::from(scenario.shards);
+        let shards = usize::from(scenario.shards) * scenario.relays.len();
+        let relays = scenario.relays.len();
         let client = |device: usize| {
             let config = scenario.client_config((&people.devices[device].url).into());
-            Client::new(device, config, scenario.client_window, people.clone(), keys.public().clone())
+            Client::new(device, config, scenario.client_window, people.clone(), keys.public().clone(), relays)
         };
         let clients = (0..people.devices.len()).map(client).collect();
         let mut world = Self {
@@ -72,6 +75,7 @@ impl World {
             mesh: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             shards: Vec::new(),
             wires: Vec::new(),
+            links: Links::default(),
             to_write: scenario.messages,
             draining: false,
             down_until: Timestamp(0),
@@ -90,10 +94,12 @@ impl World {
     /// Starts the relay on what the disks hold.
     fn start(&mut self, disks: Vec<Disk>) {
         self.shards.clear();
+        self.links = Links::default();
+        let shards = usize::from(self.scenario.shards);
         for (shard, disk) in disks.into_iter().enumerate() {
             let mut relay = Relay::new(
-                ShardId(shard as u16),
-                self.scenario.relay.clone(),
+                ShardId((shard % shards) as u16),
+                self.scenario.relays[shard / shards].clone(),
                 Box::new(self.people.directory.clone()),
                 Box::new(Dice::new(self.dice.roll())),
                 self.now,
@@ -192,6 +198,7 @@ impl World {
             let wire = self.dice.below(self.wires.len());
             self.wires[wire].cut(self.now, &mut self.dice);
         }
+        self.cut_a_link();
         if self.dice.chance(shard_stop) {
             let shard = self.dice.below(self.shards.len());
             self.shards[shard].stopped_until = Timestamp(self.now.0 + self.dice.between(1, 5000));
@@ -295,6 +302,7 @@ impl World {
         if self.shards[shard].relay.poll_timeout() <= now {
             self.shards[shard].relay.handle_timeout(now);
         }
+        self.answer_calls(shard);
         self.receive(shard);
         self.serve(shard);
         self.mesh_in(shard);
@@ -311,11 +319,12 @@ impl World {
 
     /// Takes what has arrived on the shard's wires.
     fn receive(&mut self, shard: usize) {
-        for place in 0..self.wires.len() {
-            match &mut self.wires[place].relay {
+        for place in self.places() {
+            match self.place(place).0 {
                 RelayEnd::Arriving { shard: at, handed_over } if *at == shard => {
-                    let id = self.shards[shard].relay.connected(self.now, None, handed_over.take());
-                    self.wires[place].relay = RelayEnd::Open { shard, id };
+                    let bytes = handed_over.take();
+                    let id = self.shards[shard].relay.connected(self.now, None, bytes);
+                    *self.place(place).0 = RelayEnd::Open { shard, id };
                 }
                 RelayEnd::Open { shard: at, id } if *at == shard => {
                     let id = *id;
@@ -327,22 +336,22 @@ impl World {
     }
 
     /// Reads from one wire, until it is handed over to another shard.
-    fn read(&mut self, shard: usize, place: usize, id: ConnectionId) {
-        let mut taken = 0;
+    fn read(&mut self, shard: usize, place: Place, id: ConnectionId) {
+        let (now, mut taken) = (self.now, 0);
         while taken < self.scenario.read_bytes && self.shards[shard].relay.wants_read(id) {
-            let Some(piece) = self.wires[place].to_relay.take(self.now) else { break };
+            let Some(piece) = self.place(place).1.take(now) else { break };
             taken += piece.len();
-            self.shards[shard].relay.received(self.now, id, piece);
+            self.shards[shard].relay.received(now, id, piece);
             self.act(shard);
-            if !matches!(self.wires[place].relay, RelayEnd::Open { .. }) {
+            if !matches!(self.place(place).0, RelayEnd::Open { .. }) {
                 return;
             }
         }
-        let wire = &mut self.wires[place];
-        if wire.to_relay.has_ended(self.now) {
-            wire.relay = RelayEnd::Gone;
-            wire.to_client.close(self.now);
-            self.shards[shard].relay.disconnected(self.now, id);
+        let (end, comes, goes) = self.place(place);
+        if comes.has_ended(now) {
+            *end = RelayEnd::Gone;
+            goes.close(now);
+            self.shards[shard].relay.disconnected(now, id);
         }
     }
 
@@ -367,6 +376,10 @@ impl World {
                     self.shards[shard].disk.read(token, position, due);
                 }
                 Action::Register(registration) => self.register(shard, registration),
+                Action::Dial { relay, .. } => {
+                    let due = Timestamp(self.now.0 + self.dice.between(0, 300));
+                    self.links.call(due, shard, relay);
+                }
                 Action::Resume { .. } | Action::Lost { .. } => {}
                 Action::SecurityFailed(failure) => panic!("authentication failed: {failure:?}"),
                 Action::Ended { how, connection, .. } => {
@@ -376,12 +389,6 @@ impl World {
                     );
                 }
             }
-        }
-    }
-
-    fn hand_off(&mut self, shard: usize, connection: ConnectionId, to: ShardId, bytes: Bytes) {
-        if let Some(wire) = wire_of(&mut self.wires, shard, connection) {
-            wire.relay = RelayEnd::Arriving { shard: usize::from(to.0), handed_over: Some(bytes) };
         }
     }
 
@@ -406,46 +413,49 @@ impl World {
         self.shards[shard].registrations.push((due, connection, event, outcome));
     }
 
-    /// Output goes onto the wires, as far as these have room.
+    /// Output goes onto the wires, as far as these have room. One that was full may have room again without the relay's
+    /// knowing, so all are looked at.
     fn send(&mut self, shard: usize) {
-        let mut touched = Vec::new();
-        self.shards[shard].relay.take_touched(&mut touched);
-        // A wire that was full may have room again without the relay's knowing.
-        let open = self.wires.iter().filter_map(|wire| match wire.relay {
-            RelayEnd::Open { shard: at, id } if at == shard => Some(id),
-            _ => None,
-        });
-        touched.extend(open);
-        for id in touched {
-            self.flush(shard, id);
+        self.shards[shard].relay.take_touched(&mut Vec::new());
+        for place in self.places() {
+            if let RelayEnd::Open { shard: at, id } = *self.place(place).0
+                && at == shard
+            {
+                self.flush(shard, place, id);
+            }
         }
     }
 
-    fn flush(&mut self, shard: usize, id: ConnectionId) {
-        let now = self.now;
-        let Some(wire) = wire_of(&mut self.wires, shard, id) else { return };
-        let relay = &mut self.shards[shard].relay;
+    fn flush(&mut self, shard: usize, place: Place, id: ConnectionId) {
+        let (now, wire) = (self.now, self.scenario.wire);
         loop {
-            let Some(output) = relay.prepare_output(now, id) else { return };
-            let before = output.len();
-            wire.to_client.fill(output, now, self.scenario.wire, &mut self.dice);
-            let sent = output.len() < before;
+            let mut goes = std::mem::take(self.place(place).2);
+            let relay = &mut self.shards[shard].relay;
+            let sent = relay.prepare_output(now, id).is_some_and(|output| {
+                let before = output.len();
+                goes.fill(output, now, wire, &mut self.dice);
+                output.len() < before
+            });
             relay.sent(now, id);
+            *self.place(place).2 = goes;
             if !sent {
                 break;
             }
         }
-        if relay.is_finished(id) {
-            wire.relay = RelayEnd::Gone;
-            wire.to_client.close(now);
-            relay.disconnected(now, id);
+        if self.shards[shard].relay.is_finished(id) {
+            let (end, _, goes) = self.place(place);
+            *end = RelayEnd::Gone;
+            goes.close(now);
+            self.shards[shard].relay.disconnected(now, id);
         }
     }
 
     fn mesh_out(&mut self, shard: usize) {
+        let first = self.first_shard(shard);
         let relay = &mut self.shards[shard].relay;
         let mut moved = false;
-        for (to, queue) in self.mesh[shard].iter_mut().enumerate().filter(|(to, _)| *to != shard) {
+        let own = self.mesh[shard][first..][..usize::from(self.scenario.shards)].iter_mut();
+        for (to, queue) in own.enumerate().filter(|(to, _)| first + *to != shard) {
             let outbox = relay.outbox(ShardId(to as u16));
             while queue.len() < self.scenario.mesh_capacity
                 && let Some(item) = outbox.pop_front()
@@ -460,8 +470,10 @@ impl World {
     }
 
     fn mesh_in(&mut self, shard: usize) {
+        let first = self.first_shard(shard);
         let relay = &mut self.shards[shard].relay;
-        for (from, queues) in self.mesh.iter_mut().enumerate() {
+        let own = self.mesh[first..][..usize::from(self.scenario.shards)].iter_mut();
+        for (from, queues) in own.enumerate() {
             let count = self.dice.below(queues[shard].len() + 2).min(queues[shard].len());
             for item in queues[shard].drain(..count) {
                 relay.mesh_received(self.now, ShardId(from as u16), item);
@@ -475,7 +487,8 @@ impl World {
         let client = &mut self.clients[number];
         let Some(online) = &client.online else {
             if client.not_before <= now && self.down_until <= now {
-                self.wires.push(Wire::new(self.dice.below(self.shards.len())));
+                let shards = usize::from(self.scenario.shards);
+                self.wires.push(Wire::new(client.relay() * shards + self.dice.below(shards)));
                 client.connect(now, self.wires.len() - 1, habits, &mut self.dice);
             }
             return;
@@ -500,18 +513,13 @@ impl World {
     }
 }
 
-fn wire_of(wires: &mut [Wire], shard: usize, connection: ConnectionId) -> Option<&mut Wire> {
-    let is_it =
-        |end: &RelayEnd| matches!(*end, RelayEnd::Open { shard: at, id } if (at, id) == (shard, connection));
-    wires.iter_mut().find(|wire| is_it(&wire.relay))
-}
-
 /// The end of the schedule, and what must hold all along.
 impl World {
     /// No more faults; everybody connects anew.
     fn heal(&mut self) {
         self.scenario.world = WorldFaults::default();
         self.scenario.disk = DiskFaults::default();
+        self.scenario.link = LinkFaults::default();
         self.scenario.habits = Habits::default();
         self.scenario.wire = WireFaults { piece: 70_000, delay: 10, buffer: 300_000 };
         self.scenario.read_bytes = 65_536;
@@ -549,6 +557,7 @@ impl World {
         !self.draining
             && self.shards.iter_mut().all(at_rest)
             && self.mesh.iter().flatten().all(VecDeque::is_empty)
+            && self.links.are_quiet()
             && self.clients.iter().all(Client::is_satisfied)
             && self.wires.iter().all(|wire| {
                 matches!(wire.relay, RelayEnd::Gone) || wire.to_relay.is_empty() && wire.to_client.is_empty()
@@ -592,6 +601,7 @@ impl World {
                 online.connection.close(CloseReason::NoReason, 0);
             }
         }
+        self.links.hang_up(self.now);
         for _ in 0..2000 {
             self.step(5);
         }
@@ -615,13 +625,14 @@ impl World {
 
     /// Nothing grows without bound, whoever is slow.
     fn check_bounds(&mut self) {
-        let config = &self.scenario.relay;
         let shards = u64::from(self.scenario.shards);
         // What one connection may add when it is already too much: a read, and what it held of unfinished messages, to
         // every shard and both families.
         let read = (self.scenario.read_bytes + self.scenario.wire.piece + 2 * 2055) as u64;
-        let added = (read + config.connection.max_held_bytes as u64 + 2055) * 2 * shards;
-        for shard in &mut self.shards {
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            let config = &self.scenario.relays[number / usize::from(self.scenario.shards)];
+            // To the shards of both families, and to the other relay.
+            let added = (read + config.connection.max_held_bytes as u64 + 2055) * (2 * shards + 1);
             let most = 2 * config.shard_in_flight_bytes + (shard.relay.connections() as u64 + 1) * added;
             let (_, bytes) = shard.relay.in_flight();
             assert!(bytes <= most, "{bytes} bytes in flight, at most {most} expected");

@@ -335,10 +335,14 @@ impl Connection {
     }
 
     /// Tells the originator of a fanout session that recipients are affected. On a 1.5 connection only the single-recipient
-    /// form exists: `status.indexes` must be empty there. Does nothing if the session is gone.
+    /// form exists: `status.indexes` must be empty there. Does nothing if the session is gone. What is complete by now is
+    /// acknowledged first, so that the peer can tell it from what these recipients may not have got.
     pub fn session_status(&mut self, status: SessionStatus) {
         debug_assert!(self.version == Version::V1_6 || status.indexes.is_empty());
         if matches!(self.sessions.get(&status.session), Some(Session::Inbound(_))) {
+            if self.inbound.acknowledgeable() > 0 {
+                self.acknowledge_now();
+            }
             self.send(&Command::SessionStatus(status));
         }
     }
