@@ -52,7 +52,8 @@ impl User {
             pre_auth_token: None,
             locked_out: false,
         };
-        let identity = IdentityRecord { account: self.account.clone(), quota_bytes: Some(QUOTA_BYTES) };
+        let identity =
+            IdentityRecord { quota_bytes: Some(QUOTA_BYTES), ..IdentityRecord::of(self.account.clone()) };
         [
             DirectoryChange::Device(self.device.clone(), Some(device)),
             DirectoryChange::Account(self.account.clone(), Some(account)),

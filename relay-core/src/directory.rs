@@ -82,6 +82,15 @@ pub struct IdentityRecord {
     pub account: AccountUrl,
     /// Bytes of mail that may wait for this identity; `None` for the configured default.
     pub quota_bytes: Option<u64>,
+    /// How long mail for this identity is kept if its sender does not say, in seconds; `None` for the configured default.
+    pub lifetime_seconds: Option<u32>,
+}
+
+impl IdentityRecord {
+    /// An identity of an account, with the defaults of everything else.
+    pub fn of(account: AccountUrl) -> Self {
+        Self { account, quota_bytes: None, lifetime_seconds: None }
+    }
 }
 
 /// One change of the directory: the whole new record under its name, or its removal (`None`).

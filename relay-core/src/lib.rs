@@ -13,6 +13,7 @@
 //! * [`store`]: what the relay asks of a mailbox log, and what the log gives back.
 //! * [`http`]: SSTP inside HTTP and through proxies, at both ends.
 //! * [`relay`]: one shard's whole brain: who gets which message, when it is complete, what is acknowledged.
+//! * [`spmr`]: the messages of management servers, both ends.
 //! * [`time`]: time and randomness as arguments.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ pub mod http;
 pub mod presence;
 pub mod relay;
 pub mod security;
+pub mod spmr;
 pub mod sstp;
 pub mod store;
 pub mod time;

@@ -47,7 +47,7 @@ impl Directory for Users {
 
     fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
         let account = AccountUrl::new(url.as_str().replace("identity", "account")).unwrap();
-        Some(IdentityRecord { account, quota_bytes: None })
+        Some(IdentityRecord::of(account))
     }
 }
 

@@ -123,6 +123,9 @@ events! {
         "Keep the folder `log` until you know that nothing in it can be saved; then remove it.";
     SEGMENT_KEEPS_SPACE = storage::events::SEGMENT_KEEPS_SPACE, Warn, "a segment file that nothing needs keeps its space",
         "It is removed later. Look at the disk.";
+    LISTING_DAMAGED = storage::events::LISTING_DAMAGED, Error,
+        "the state of the listed users is damaged; they need to be listed anew",
+        "The management server is told so when it next adds a user. Look at the disk.";
 
     ACCEPT_FAILED = 4001, Warn, "a connection could not be accepted",
         "Most often descriptors have run out: compare 8002, and LimitNOFILE of the unit.";
@@ -192,6 +195,35 @@ events! {
         "The configuration was read again: `key` is `to` in the file, and the relay obeys `from` until it is restarted.";
     CONFIGURATION_KEPT = 7011, Error, "the configuration stays as it was",
         "`error` says what is wrong in the file. Mend it and reload again.";
+
+    MANAGERS_SERVED = 7100, Info, "management servers are served",
+        "The port of `management.listen` is open.";
+    MANAGEMENT_DONE = 7101, Info, "management request",
+        "A management server asked for `operation`; `outcome` says what became of it, `form` how it had hashed the header.";
+    MANAGEMENT_REFUSED = 7102, Warn, "management request refused",
+        "`code` is the fault that was answered, `reason` why; `untold` refusals before it were left out. 304 is followed by a \
+         registration and needs nobody; others from `peer` are mistakes, or somebody who tries.";
+    MANAGEMENT_FAILED = 7103, Error, "a management request failed",
+        "The management server was told 306 and may ask again. `error` says why.";
+    RELAY_QUIESCENT = 7104, Warn, "the relay is quiescent: it serves nobody until it is activated",
+        "A management server asked for that. If it stays so: `relayctl manager activate`.";
+    RELAY_ACTIVE = 7105, Info, "the relay is active",
+        "A management server has ended quiescence; with `built`, a new list of users is in force.";
+    MANAGERS_UNREADABLE = 7106, Error, "what is remembered of management servers cannot be read",
+        "Their requests are answered with 306. Look at the disk.";
+    MANAGERS_NOT_SERVED = 7107, Error, "management servers cannot be served",
+        "`error` says why. The relay serves its clients all the same.";
+    MANAGER_NOT_ACCEPTED = 7108, Warn, "a management server's connection could not be accepted",
+        "As 4001.";
+    MANAGER_GONE = 7109, Debug, "a management server's connection ended",
+        "`error` says why.";
+    MANAGEMENT_PRIORITY = 7110, Debug, "the management thread runs at the usual priority",
+        "Loading many users may cost those who send mail a little.";
+    MANAGEMENT_PANICKED = 7111, Error,
+        "the management thread panicked; no management server was served since",
+        "A defect of the relay: please report it. Restart the relay.";
+    SHARD_DEAF = 7112, Error, "the shard takes no letters",
+        "As the shard hung or ended; other lines say which.";
 
     RESOURCE_WARNING = 8001, Warn, "a resource runs low",
         "`resource` is used to `used` of `limit`. Nothing is stopped yet. Disk: `relayctl mailboxes` shows who holds most. \

@@ -3,11 +3,19 @@
 use crate::command::Command;
 use crate::tls::TlsSession;
 use bytes::Bytes;
-use relay_core::relay::{ConnectionId, MeshItem, Registered, RelayConfig, RemoteRelay};
+use relay_core::relay::{
+    ConnectionId, MeshItem, Order, Receipt, Registered, RelayConfig, RemoteRelay, ShardId,
+};
+use relay_core::spmr::Defaults;
 use relay_core::sstp::SessionId;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Held by whoever has been asked for something; who asked knows by its end that it is done.
+pub type Done = mpsc::Sender<Infallible>;
 
 /// One thing that reaches a shard from another thread.
 #[derive(Debug)]
@@ -42,6 +50,21 @@ pub enum Letter {
         /// The verdict.
         outcome: Registered,
     },
+    /// Pass an order about accounts to their home.
+    Order {
+        /// Their home.
+        home: ShardId,
+        /// The order.
+        order: Order,
+        /// Gone once it has been obeyed.
+        receipt: Receipt,
+    },
+    /// Set the defaults that are given.
+    Defaults(Defaults, Done),
+    /// Complete what was received, send everybody away and let nobody in.
+    Rest(Done),
+    /// Let everybody in again.
+    Resume(Done),
     /// An operator's or manager's order.
     Command(Command),
     /// Obey other limits and deadlines from now on.

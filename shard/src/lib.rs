@@ -18,6 +18,7 @@
 //! * [`placement`]: which processor each shard runs on.
 //! * [`homes`]: stored mail follows its accounts when the number of shards has changed.
 //! * [`side`]: the side thread, for what shards must not wait for.
+//! * [`management`]: the thread that serves management servers.
 //!
 //! Nothing here decides who gets which message; that is relay-core's.
 #![deny(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod homes;
 pub mod init;
 pub mod letter;
 pub mod logging;
+pub mod management;
 pub mod mesh;
 pub mod monitor;
 pub mod notify;

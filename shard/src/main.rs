@@ -63,6 +63,11 @@ enum UserCommand {
     Unlock(Locked),
     /// Forget an account's keys, so that it can register with new ones.
     ClearKeys(User),
+    /// Have the management server list all users anew, next time that it adds one.
+    Rebuild {
+        #[command(flatten)]
+        data: Data,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -275,6 +280,7 @@ fn run(path: &Path, config: Config) -> Outcome {
 fn user(command: &UserCommand) -> Outcome {
     let (UserCommand::Token { user: User { data, .. }, .. }
     | UserCommand::List { data }
+    | UserCommand::Rebuild { data }
     | UserCommand::Show(User { data, .. })
     | UserCommand::Lock(Locked { data, .. })
     | UserCommand::Unlock(Locked { data, .. })
@@ -287,6 +293,7 @@ fn user(command: &UserCommand) -> Outcome {
         UserCommand::Lock(locked) => locked.who.lock(&users, true)?,
         UserCommand::Unlock(locked) => locked.who.lock(&users, false)?,
         UserCommand::ClearKeys(user) => users.clear_keys(&user.account)?,
+        UserCommand::Rebuild { .. } => users.rebuild()?,
     }
     Ok(())
 }

@@ -43,8 +43,17 @@ impl Running {
     }
 
     fn change_to(&mut self, config: &Config) {
+        let changes = changes(&self.config, config);
+        let mut obeyed = self.config.clone();
+        obeyed.take_live(config);
+        if let Err(error) = self.server.reconfigure(&obeyed) {
+            tracing::error!(event = events::CONFIGURATION_KEPT, %error, "the configuration stays as it was");
+            self.status = "serving; the changed configuration was not taken".into();
+            return;
+        }
+        self.config = obeyed;
         let mut waiting = Vec::new();
-        for change in changes(&self.config, config) {
+        for change in changes {
             let (key, from, to) = (&change.key, &change.from, &change.to);
             if change.live {
                 tracing::info!(event = events::KEY_CHANGED, %key, %from, %to, "a changed key is obeyed from now on");
@@ -53,8 +62,6 @@ impl Running {
                 waiting.push(change.key);
             }
         }
-        self.config.take_live(config);
-        self.server.reconfigure(&self.config);
         self.status = match waiting.as_slice() {
             [] => "serving".into(),
             waiting => format!("serving; waiting for a restart: {}", waiting.join(", ")),

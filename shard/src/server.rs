@@ -8,6 +8,7 @@ use crate::dialer::Resolver;
 use crate::events;
 use crate::homes;
 use crate::letter::Letter;
+use crate::management::{Management, ManagementOptions};
 use crate::mesh::{Mesh, Sender};
 use crate::notify::{Pulse, Pulses};
 use crate::operations::{Doors, Operations, OperationsError, Surroundings};
@@ -20,6 +21,7 @@ use client::Clock;
 use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::relay::{PresenceConfig, RelayConfig, ShardId};
 use relay_core::security::{KeyFileError, RelayKeys};
+use relay_core::spmr::Defaults;
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
 use std::io;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use storage::{StorageError, UserDatabase};
 use tuning::{Config, Deposit, Registration};
 use zeroize::Zeroizing;
@@ -112,6 +115,8 @@ pub struct Server {
     certificate: Option<Certificate>,
     relay: Arc<RelayConfig>,
     pulses: Pulses,
+    management: Option<Management>,
+    users: UserDatabase,
 }
 
 impl Server {
@@ -131,7 +136,7 @@ impl Server {
     pub fn start_with(config: &Config, inherited: Vec<Inherited>) -> Result<Server, ServerError> {
         let bound = Bound::beside(config, &inherited)?;
         let inherited: Arc<[Inherited]> = inherited.into();
-        let keys = read_keys(&config.relay.key_file)?;
+        let keys = Arc::new(read_keys(&config.relay.key_file)?);
         let certificate = read_certificate(config)?;
         let peers = read_peers(config, &keys)?;
         let data = &config.relay.data_dir;
@@ -140,7 +145,8 @@ impl Server {
         let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
-        let relay = Arc::new(RelayConfig { peers, ..relay_config(config, shards) });
+        let defaults = users.managers().defaults()?;
+        let relay = Arc::new(RelayConfig { peers, ..with_defaults(relay_config(config, shards), defaults) });
         homes::settle(data, shards, config.storage.segment_bytes)?;
         // Before any shard's table parts from this one.
         let lines =
@@ -148,7 +154,7 @@ impl Server {
         let mesh = Mesh::with_lines(shards, config.limits.mesh_queue_items, lines);
         let judge = Judge {
             users: users.clone(),
-            keys: Arc::new(keys),
+            keys: keys.clone(),
             pre_authentication_required: config.security.registration == Registration::PreAuthenticated,
         };
         let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
@@ -176,6 +182,8 @@ impl Server {
             certificate,
             relay: relay.clone(),
             pulses: pulses.clone(),
+            users: users.clone(),
+            management: None,
         };
         let mut gates = Vec::new();
         for (index, core) in (0..shards).zip(cores) {
@@ -220,6 +228,20 @@ impl Server {
                 let _ = gate.send(());
             }
         }
+        let options = ManagementOptions {
+            settings: config.management.clone(),
+            patience: config.timers.shutdown_grace,
+            users,
+            keys,
+            mesh,
+        };
+        match Management::start(options) {
+            Ok(management) => server.management = management,
+            Err((what, error)) => {
+                let failed = ServerError::System { what, error: error.to_string() };
+                return Err(server.stop().err().unwrap_or(failed));
+            }
+        }
         let held: Vec<_> = inherited.iter().map(|socket| socket.address).collect();
         server.operations.serving();
         tracing::info!(event = events::RELAY_SERVES, shards, addresses = ?bound.sstp, tls = ?bound.tls, http = ?bound.http, inherited = ?held, "relay serves");
@@ -235,12 +257,17 @@ impl Server {
     }
 
     /// Obeys the limits and deadlines of `config` from now on, which differs from the running configuration only in keys
-    /// that can change while the relay serves ([`Config::take_live`]).
-    pub fn reconfigure(&self, config: &Config) {
+    /// that can change while the relay serves ([`Config::take_live`]). The defaults that management servers have set stand.
+    ///
+    /// # Errors
+    /// [`ServerError::Storage`], if those cannot be read; nothing changes then.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), ServerError> {
+        // Defaults that are set from now on reach the shards behind these letters.
+        let _exclusive = self.users.exclusive();
         let relay = RelayConfig {
             half_open: self.relay.half_open.clone(),
             peers: self.relay.peers.clone(),
-            ..relay_config(config, self.relay.shards)
+            ..with_defaults(relay_config(config, self.relay.shards), self.users.managers().defaults()?)
         };
         let relay = Arc::new(relay);
         for shard in (0..self.mesh.shards()).map(ShardId) {
@@ -249,6 +276,7 @@ impl Server {
             }
             self.mesh.ring(shard);
         }
+        Ok(())
     }
 
     /// What shows that the shards work.
@@ -271,6 +299,9 @@ impl Server {
     /// # Errors
     /// What a shard died of, if one did.
     pub fn stop(self) -> Result<(), ServerError> {
+        if let Some(management) = self.management {
+            management.stop();
+        }
         self.operations.stopping();
         for shard in (0..self.mesh.shards()).map(ShardId) {
             if self.mesh.push(Sender::Side, shard, Letter::Stop).is_err() {
@@ -419,6 +450,17 @@ fn make_directory(path: &Path) -> Result<(), ServerError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| ServerError::Directory { path: path.to_owned(), error })
+}
+
+/// The same with what a management server has set.
+fn with_defaults(config: RelayConfig, defaults: Defaults) -> RelayConfig {
+    RelayConfig {
+        quota_per_identity: defaults.quota_bytes.unwrap_or(config.quota_per_identity),
+        lifetime: defaults
+            .lifetime_seconds
+            .map_or(config.lifetime, |seconds| Duration::from_secs(seconds.into())),
+        ..config
+    }
 }
 
 /// The relay's limits and rules as the configuration gives them, but for the other relays, which take the keys.

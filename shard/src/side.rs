@@ -110,12 +110,14 @@ fn work(jobs: &channel::Receiver<Job>, mesh: &Mesh<Letter>, judge: &Judge) {
 
 impl Judge {
     fn judge(&self, registration: &Registration) -> Registered {
+        // A management server may have said who has to present a token.
+        let said = self.users.managers().defaults().ok().and_then(|defaults| defaults.pre_authentication);
         let context = RegisterContext {
             keys: &self.keys,
             device: &registration.device,
             account: &registration.account,
             directory: &self.users,
-            pre_authentication_required: self.pre_authentication_required,
+            pre_authentication_required: said.unwrap_or(self.pre_authentication_required),
         };
         let opened = security::open_register(&registration.token, &context);
         let stored = self.users.update(|_| match opened.judge(&context) {

@@ -143,6 +143,14 @@ impl Users {
         })?
     }
 
+    /// Asks management servers to list all users anew. Those that are listed stay until then.
+    ///
+    /// # Errors
+    /// [`UsersError::Storage`].
+    pub fn rebuild(&self) -> Result<(), UsersError> {
+        Ok(self.0.flag_listing()?)
+    }
+
     /// One line for each account.
     ///
     /// # Errors

@@ -364,16 +364,21 @@ impl Worker {
     async fn see_everybody_off(&self) {
         let start = self.now();
         let in_time = || self.now().since(start) < self.options.shutdown_grace;
+        self.rest(start).await;
+        while in_time() && (self.relay.borrow().connections() > 0 || self.lingering.get() > 0) {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Lets nobody in, completes what was received, and tells everybody when to return.
+    async fn rest(&self, start: relay_core::time::Timestamp) {
         self.relay.borrow_mut().drain(start);
         self.append.raise();
-        while in_time() && !self.is_quiet() {
+        while self.now().since(start) < self.options.shutdown_grace && !self.is_quiet() {
             sleep(Duration::from_millis(2)).await;
         }
         self.relay.borrow_mut().close_all(self.now());
         self.after_input();
-        while in_time() && (self.relay.borrow().connections() > 0 || self.lingering.get() > 0) {
-            sleep(Duration::from_millis(2)).await;
-        }
     }
 
     fn is_quiet(&self) -> bool {
@@ -983,6 +988,28 @@ impl Worker {
             Letter::Command(command) => self.obey(command),
             Letter::Resolved { relay, addresses } => {
                 spawn_local(self.clone().dial(relay, addresses)).detach();
+            }
+            Letter::Order { home, order, receipt } => {
+                self.relay.borrow_mut().order(self.now(), home, order, receipt);
+                self.after_input();
+            }
+            Letter::Defaults(defaults, done) => {
+                let lifetime = defaults.lifetime_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+                self.relay.borrow_mut().set_defaults(defaults.quota_bytes, lifetime);
+                drop(done);
+            }
+            Letter::Rest(done) => {
+                let this = self.clone();
+                let rest = async move {
+                    this.rest(this.now()).await;
+                    drop(done);
+                };
+                spawn_local(rest).detach();
+            }
+            Letter::Resume(done) => {
+                self.relay.borrow_mut().resume(self.now());
+                self.after_input();
+                drop(done);
             }
             Letter::Stop => {
                 self.stopping.set(true);

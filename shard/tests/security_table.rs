@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the table calls the files.
-const FILES: [(&str, &str); 18] = [
+const FILES: [(&str, &str); 22] = [
     ("handshakes", "relay-core/src/security/tests/handshakes.rs"),
     ("registrations", "relay-core/src/security/tests/registrations.rs"),
     ("attacks", "relay-core/src/security/tests/attacks.rs"),
@@ -25,6 +25,10 @@ const FILES: [(&str, &str); 18] = [
     ("relay/init", "shard/src/init.rs"),
     ("relay/socket", "shard/src/operations/socket.rs"),
     ("users", "storage/src/users.rs"),
+    ("relay/management", "shard/tests/management.rs"),
+    ("spmr/secured", "relay-core/src/spmr/secured.rs"),
+    ("spmr/tests", "relay-core/src/spmr/tests.rs"),
+    ("spmr/xml", "relay-core/src/spmr/xml.rs"),
 ];
 
 fn root() -> PathBuf {

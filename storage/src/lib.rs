@@ -2,7 +2,8 @@
 //!
 //! * [`MailboxLog`] is an append-only log in pre-allocated segments, written with direct I/O from one glommio
 //!   executor. A batch is durable when [`MailboxLog::append`] returns. `FORMAT.md` beside this crate has every byte.
-//! * [`UserDatabase`] holds devices, accounts and identities in sled and answers from any thread.
+//! * [`UserDatabase`] holds devices, accounts and identities in sled and answers from any thread; in it are the users that
+//!   a management server lists, and in [`ManagerStore`] what is remembered of management servers.
 //!
 //! The crate decides nothing about messages: who is to get one, when it expires and when it is deleted is for
 //! `relay-core` to say. It opens no socket, reads no clock and starts no thread.
@@ -18,7 +19,9 @@ mod disk;
 mod error;
 pub mod events;
 mod ledger;
+mod listing;
 mod log;
+mod managers;
 mod manifest;
 mod offline;
 mod plain_disk;
@@ -40,7 +43,9 @@ pub use backup::{Copied, copy_log, copy_users};
 pub use direct_disk::{DirectDisk, DirectFile};
 pub use disk::{Disk, DiskFile, ReadBlocks};
 pub use error::StorageError;
+pub use listing::{ListingState, QuotaChange};
 pub use log::{DEFAULT_SEGMENT_BYTES, LogOptions, LogStats, MailboxLog};
+pub use managers::{ManagerStore, Shared};
 pub use offline::{OfflineLog, RecordKind, RecordView, log_folders};
 pub use plain_disk::{PlainData, PlainDisk, PlainFile};
 pub use rehome::{Rehomed, Rehoming};

@@ -1,16 +1,24 @@
 //! The user database: devices, accounts and identities, in sled. Answers from any thread; a change is durable when
 //! [`UserDatabase::apply`] returns. Decides nothing about who may register what.
+//!
+//! Two layers make a record: what clients have registered and operators have set, and on top of it what a management server
+//! lists ([`crate::listing`]). A listing that is replaced takes nothing of the first layer with it. An account has the
+//! identities of both, and the token of the first if there is one; an identity is the listed one.
 
 use crate::error::StorageError;
 use crate::events;
-use crate::users_format::Stored;
+use crate::listing::{Listing, ListingState, QuotaChange};
+use crate::managers::ManagerStore;
+use crate::users_format::{ListedAccount, Stored};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
 use relay_core::directory::{AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord};
+use relay_core::spmr::ListedUser;
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
+use std::borrow::Cow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Pages that sled may keep in memory.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
@@ -28,6 +36,10 @@ pub struct UserCounts {
     pub accounts: usize,
     /// Identity records.
     pub identities: usize,
+    /// Accounts that a management server lists.
+    pub listed_accounts: usize,
+    /// Identities that a management server lists.
+    pub listed_identities: usize,
 }
 
 /// The user database of a relay. Clones share it.
@@ -39,6 +51,8 @@ pub struct UserDatabase {
     identities: sled::Tree,
     /// Held by whoever reads records in order to change them.
     changing: Arc<Mutex<()>>,
+    listing: Listing,
+    managers: ManagerStore,
 }
 
 impl UserDatabase {
@@ -65,6 +79,8 @@ impl UserDatabase {
             accounts: database.open_tree(ACCOUNT)?,
             identities: database.open_tree(IDENTITY)?,
             changing: Arc::default(),
+            listing: Listing::open(&database)?,
+            managers: ManagerStore::open(&database)?,
             database,
         })
     }
@@ -76,7 +92,7 @@ impl UserDatabase {
     /// changes are visible and the next successful call makes them durable too.
     pub fn apply(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
         self.make_visible(changes)?;
-        self.make_durable()
+        self.flush()
     }
 
     /// Lets `decide` read records and say what is to change, makes all of its changes or none, durably, and gives back what else
@@ -90,24 +106,19 @@ impl UserDatabase {
         decide: impl FnOnce(&Self) -> (Vec<DirectoryChange>, T),
     ) -> Result<T, StorageError> {
         let said = {
-            // Whoever panicked while deciding has changed nothing.
-            let _guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = self.exclusive();
             let (changes, said) = decide(self);
             self.make_visible(&changes)?;
             said
         };
         // Also if nothing changed: what was read may be somebody's change that is not durable yet.
-        self.make_durable()?;
+        self.flush()?;
         Ok(said)
     }
 
-    fn make_durable(&self) -> Result<(), StorageError> {
-        self.database.flush()?;
-        Ok(())
-    }
-
     fn make_visible(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
-        let changes: Vec<Change<'_>> = changes.iter().map(Change::encode).collect();
+        let changes = changes.iter().map(|change| self.unlisted(change)).collect::<Result<Vec<_>, _>>()?;
+        let changes: Vec<Change<'_>> = changes.iter().map(|change| Change::encode(change)).collect();
         let trees = (&self.devices, &self.accounts, &self.identities);
         let result = trees.transaction(|(devices, accounts, identities)| {
             for change in &changes {
@@ -127,9 +138,113 @@ impl UserDatabase {
         }
     }
 
+    /// Keeps others from changing records. Whoever writes back what it has read holds this meanwhile.
+    pub fn exclusive(&self) -> MutexGuard<'_, ()> {
+        // Whoever panicked meanwhile wrote whole records.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of management servers.
+    pub fn managers(&self) -> &ManagerStore {
+        &self.managers
+    }
+
+    /// Whether users can be listed.
+    pub fn listing_state(&self) -> ListingState {
+        self.listing.state()
+    }
+
+    /// Makes what was changed durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]; the next successful call makes it durable too.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        self.database.flush()?;
+        Ok(())
+    }
+
+    /// Lists users, for a listing that is ready; [`UserDatabase::flush`] makes it durable. Gives the quotas of identities that
+    /// have changed by it. Hold [`UserDatabase::exclusive`].
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]; users before the one that failed are listed.
+    pub fn list(&self, users: &[ListedUser]) -> Result<Vec<QuotaChange>, StorageError> {
+        self.listing.add(users)
+    }
+
+    /// Lists users in a new listing, which is not in force before [`UserDatabase::activate_listing`]. The first ones begin
+    /// it.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`].
+    pub fn list_aside(&self, users: &[ListedUser]) -> Result<(), StorageError> {
+        self.listing.build(users)
+    }
+
+    /// Puts the new listing in force in one step, durably; `false` if there is none.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`].
+    pub fn activate_listing(&self) -> Result<bool, StorageError> {
+        self.listing.activate()
+    }
+
+    /// Asks management servers to list all users anew. Those that are listed stay until then.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`].
+    pub fn flag_listing(&self) -> Result<(), StorageError> {
+        self.listing.flag()
+    }
+
+    /// Whether an account is registered or listed, be it in a listing that is not in force yet.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`].
+    pub fn is_known(&self, account: &AccountUrl) -> Result<bool, StorageError> {
+        Ok(self.accounts.contains_key(account.as_bytes())? || self.listing.is_listed(account)?)
+    }
+
+    /// Locks accounts out or lets them in again, durably; gives those that are known. Hold [`UserDatabase::exclusive`].
+    ///
+    /// # Errors
+    /// [`StorageError::Users`], [`StorageError::UserRecordDamaged`]; nothing has changed then.
+    pub fn lock_out(&self, accounts: &[(AccountUrl, bool)]) -> Result<Vec<AccountUrl>, StorageError> {
+        let mut known = Vec::new();
+        let mut changes = Vec::new();
+        for (url, locked_out) in accounts {
+            let registered: Option<AccountRecord> = read(&self.accounts, ACCOUNT, url.as_bytes())?;
+            if registered.is_none() && !self.listing.is_listed(url)? {
+                continue;
+            }
+            let record = AccountRecord { locked_out: *locked_out, ..registered.unwrap_or_default() };
+            changes.push((url, record.encode()));
+            known.push(url.clone());
+        }
+        // One by one, since a transaction over all would keep readers waiting; after a crash the caller asks again.
+        for (url, record) in changes {
+            self.accounts.insert(url.as_bytes(), record)?;
+        }
+        self.database.flush()?;
+        Ok(known)
+    }
+
+    /// The change without what the listing says, so that it goes when the listing goes.
+    fn unlisted<'a>(&self, change: &'a DirectoryChange) -> Result<Cow<'a, DirectoryChange>, StorageError> {
+        let DirectoryChange::Account(url, Some(record)) = change else { return Ok(Cow::Borrowed(change)) };
+        let Some(listed) = self.listing.account(url)? else { return Ok(Cow::Borrowed(change)) };
+        let mut record = record.clone();
+        record.identities.retain(|identity| !listed.identities.contains(identity));
+        record.pre_auth_token = record.pre_auth_token.filter(|token| Some(token) != listed.token.as_ref());
+        Ok(Cow::Owned(DirectoryChange::Account(url.clone(), Some(record))))
+    }
+
     /// How many records there are. Reads every key: for tools.
     pub fn counts(&self) -> UserCounts {
+        let (listed_accounts, listed_identities) = self.listing.counts();
         UserCounts {
+            listed_accounts,
+            listed_identities,
             devices: self.devices.len(),
             accounts: self.accounts.len(),
             identities: self.identities.len(),
@@ -149,7 +264,8 @@ impl UserDatabase {
     /// # Errors
     /// [`StorageError::UserRecordDamaged`], [`StorageError::Users`].
     pub fn read_account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, StorageError> {
-        read(&self.accounts, ACCOUNT, url.as_bytes())
+        let registered = read(&self.accounts, ACCOUNT, url.as_bytes())?;
+        Ok(with_listed(registered, self.listing.account(url)?))
     }
 
     /// The record of an identity; unlike [`Directory::identity`] it tells a damaged record from a missing one.
@@ -157,7 +273,10 @@ impl UserDatabase {
     /// # Errors
     /// [`StorageError::UserRecordDamaged`], [`StorageError::Users`].
     pub fn read_identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, StorageError> {
-        read(&self.identities, IDENTITY, url.as_bytes())
+        match self.listing.identity(url)? {
+            Some(listed) => Ok(Some(listed)),
+            None => read(&self.identities, IDENTITY, url.as_bytes()),
+        }
     }
 
     /// All devices by URL, each with its record or what is wrong with it.
@@ -165,14 +284,31 @@ impl UserDatabase {
         iterate(&self.devices, DEVICE, |key| DeviceUrl::new(key).ok())
     }
 
-    /// All accounts by URL, each with its record or what is wrong with it.
+    /// All accounts, each with its record or what is wrong with it: first those that have registered or were changed by an
+    /// operator, by URL, then those that are only listed.
     pub fn accounts(
         &self,
     ) -> impl Iterator<Item = Result<(AccountUrl, AccountRecord), StorageError>> + use<> {
-        iterate(&self.accounts, ACCOUNT, |key| AccountUrl::new(key).ok())
+        let (this, registered) = (self.clone(), self.accounts.clone());
+        let merged = iterate(&self.accounts, ACCOUNT, |key| AccountUrl::new(key).ok()).map(move |entry| {
+            let (url, record) = entry?;
+            let listed = this.listing.account(&url)?;
+            Ok((url, with_listed(Some(record), listed).unwrap_or_default()))
+        });
+        let listed = self.listing.accounts().into_iter();
+        let listed = listed.flat_map(|tree| iterate(&tree, "listed", |key| AccountUrl::new(key).ok()));
+        merged.chain(listed.filter_map(move |entry| {
+            entry
+                .and_then(|(url, listed): (AccountUrl, ListedAccount)| {
+                    let is_registered = registered.contains_key(url.as_bytes())?;
+                    let record = with_listed(None, Some(listed)).unwrap_or_default();
+                    Ok((!is_registered).then_some((url, record)))
+                })
+                .transpose()
+        }))
     }
 
-    /// All identities by URL, each with its record or what is wrong with it.
+    /// All identities that were registered, by URL, each with its record or what is wrong with it.
     pub fn identities(
         &self,
     ) -> impl Iterator<Item = Result<(IdentityUrl, IdentityRecord), StorageError>> + use<> {
@@ -193,6 +329,19 @@ impl Directory for UserDatabase {
     fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
         or_missing(self.read_identity(url))
     }
+}
+
+/// What is registered of an account, with what is listed of it.
+fn with_listed(registered: Option<AccountRecord>, listed: Option<ListedAccount>) -> Option<AccountRecord> {
+    let Some(listed) = listed else { return registered };
+    let mut record = registered.unwrap_or_default();
+    for identity in listed.identities {
+        if !record.identities.contains(&identity) {
+            record.identities.push(identity);
+        }
+    }
+    record.pre_auth_token = record.pre_auth_token.or(listed.token);
+    Some(record)
 }
 
 /// A change as sled takes it.
@@ -230,6 +379,13 @@ impl<'a> Change<'a> {
             None => tree.remove(self.key)?,
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl UserDatabase {
+    pub(crate) fn listing(&self) -> &Listing {
+        &self.listing
     }
 }
 
@@ -302,7 +458,7 @@ mod tests {
     }
 
     fn identity() -> IdentityRecord {
-        IdentityRecord { account: account_url(), quota_bytes: Some(1 << 40) }
+        IdentityRecord { quota_bytes: Some(1 << 40), ..IdentityRecord::of(account_url()) }
     }
 
     fn fill(users: &UserDatabase) {
@@ -328,7 +484,10 @@ mod tests {
         assert_eq!(users.device(&device_url()), Some(device()));
         assert_eq!(users.account(&account_url()), Some(account()));
         assert_eq!(users.identity(&identity_url()), Some(identity()));
-        assert_eq!(users.counts(), UserCounts { devices: 1, accounts: 1, identities: 1 });
+        assert_eq!(
+            users.counts(),
+            UserCounts { devices: 1, accounts: 1, identities: 1, ..UserCounts::default() }
+        );
         assert_eq!(users.devices().next().unwrap().unwrap(), (device_url(), device()));
         assert_eq!(users.accounts().next().unwrap().unwrap(), (account_url(), account()));
         assert_eq!(users.identities().next().unwrap().unwrap(), (identity_url(), identity()));

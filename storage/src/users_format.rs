@@ -11,8 +11,10 @@ use rkyv::util::AlignedVec;
 use rkyv::with::{InlineAsBox, Map};
 use rkyv::{Archive, Portable, Serialize};
 
-/// The first byte of every value.
+/// The first byte of a value.
 const FORMAT: u8 = 1;
+/// That of an identity with a lifetime of its own.
+const FORMAT_WITH_LIFETIME: u8 = 2;
 
 const LEGACY: u8 = 1;
 const MODERN: u8 = 2;
@@ -67,12 +69,35 @@ struct StoredIdentity<'a> {
     quota_bytes: Option<u64>,
 }
 
+#[derive(Archive, Serialize)]
+struct StoredIdentityWithLifetime<'a> {
+    #[rkyv(with = InlineAsBox)]
+    account: &'a str,
+    quota_bytes: Option<u64>,
+    lifetime_seconds: u32,
+}
+
+#[derive(Archive, Serialize)]
+struct StoredListedAccount<'a> {
+    #[rkyv(with = Map<InlineAsBox>)]
+    identities: Vec<&'a str>,
+    #[rkyv(with = Map<InlineAsBox>)]
+    token: Option<&'a [u8]>,
+}
+
 fn archive(
+    value: &impl for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
+) -> Vec<u8> {
+    archive_as(FORMAT, value)
+}
+
+fn archive_as(
+    format: u8,
     value: &impl for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
 ) -> Vec<u8> {
     let archived =
         rkyv::to_bytes::<rancor::Error>(value).expect("a growing vector and an arena take every value");
-    [&[FORMAT], &archived[..]].concat()
+    [&[format], &archived[..]].concat()
 }
 
 /// Gives the archive in `value`, aligned and checked, to `read`.
@@ -80,8 +105,15 @@ fn access<T, R>(value: &[u8], read: impl FnOnce(&T) -> Result<R, Fault>) -> Resu
 where
     T: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Failure>>,
 {
+    access_as(FORMAT, value, read)
+}
+
+fn access_as<T, R>(format: u8, value: &[u8], read: impl FnOnce(&T) -> Result<R, Fault>) -> Result<R, Fault>
+where
+    T: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Failure>>,
+{
     match value {
-        [FORMAT, archived @ ..] => {
+        [found, archived @ ..] if *found == format => {
             let mut aligned = AlignedVec::<16>::with_capacity(archived.len());
             aligned.extend_from_slice(archived);
             read(rkyv::access::<T, rancor::Failure>(&aligned).map_err(|_| NOT_A_RECORD)?)
@@ -165,14 +197,59 @@ impl Stored for AccountRecord {
 
 impl Stored for IdentityRecord {
     fn encode(&self) -> Vec<u8> {
-        archive(&StoredIdentity { account: self.account.as_str(), quota_bytes: self.quota_bytes })
+        let (account, quota_bytes) = (self.account.as_str(), self.quota_bytes);
+        match self.lifetime_seconds {
+            None => archive(&StoredIdentity { account, quota_bytes }),
+            Some(lifetime_seconds) => {
+                let stored = StoredIdentityWithLifetime { account, quota_bytes, lifetime_seconds };
+                archive_as(FORMAT_WITH_LIFETIME, &stored)
+            }
+        }
     }
 
     fn decode(value: &[u8]) -> Result<Self, Fault> {
+        let account = |url: &str| AccountUrl::new(url).map_err(|_| NOT_A_URL);
+        if value.first() == Some(&FORMAT_WITH_LIFETIME) {
+            let read = |stored: &ArchivedStoredIdentityWithLifetime<'_>| {
+                Ok(Self {
+                    account: account(&stored.account)?,
+                    quota_bytes: stored.quota_bytes.as_ref().map(|quota| quota.to_native()),
+                    lifetime_seconds: Some(stored.lifetime_seconds.to_native()),
+                })
+            };
+            return access_as(FORMAT_WITH_LIFETIME, value, read);
+        }
         access(value, |stored: &ArchivedStoredIdentity<'_>| {
             Ok(Self {
-                account: AccountUrl::new(stored.account.as_bytes()).map_err(|_| NOT_A_URL)?,
+                account: account(&stored.account)?,
                 quota_bytes: stored.quota_bytes.as_ref().map(|quota| quota.to_native()),
+                lifetime_seconds: None,
+            })
+        })
+    }
+}
+
+/// What a management server lists of an account; quota and lifetime stand with the identities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedAccount {
+    pub(crate) identities: Vec<IdentityUrl>,
+    pub(crate) token: Option<SecretKey>,
+}
+
+impl Stored for ListedAccount {
+    fn encode(&self) -> Vec<u8> {
+        archive(&StoredListedAccount {
+            identities: self.identities.iter().map(IdentityUrl::as_str).collect(),
+            token: self.token.as_ref().map(SecretKey::expose),
+        })
+    }
+
+    fn decode(value: &[u8]) -> Result<Self, Fault> {
+        access(value, |stored: &ArchivedStoredListedAccount<'_>| {
+            let identities = stored.identities.iter().map(|url| IdentityUrl::new(url.as_bytes()));
+            Ok(Self {
+                identities: identities.collect::<Result<_, _>>().map_err(|_| NOT_A_URL)?,
+                token: stored.token.as_ref().map(|token| SecretKey::new(token.to_vec())),
             })
         })
     }
@@ -224,9 +301,22 @@ mod tests {
         }
 
         #[test]
-        fn an_identity_record_round_trips(account in "[!-~]{1,1024}", quota_bytes: Option<u64>) {
-            let record = IdentityRecord { account: AccountUrl::new(account).unwrap(), quota_bytes };
+        fn an_identity_record_round_trips(
+            account in "[!-~]{1,1024}", quota_bytes: Option<u64>, lifetime_seconds: Option<u32>,
+        ) {
+            let record = IdentityRecord { account: AccountUrl::new(account).unwrap(), quota_bytes, lifetime_seconds };
             prop_assert_eq!(IdentityRecord::decode(&record.encode()), Ok(record));
+        }
+
+        #[test]
+        fn a_listed_account_round_trips(
+            identities in urls(), token in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        ) {
+            let record = ListedAccount {
+                identities: identities.iter().map(|url| IdentityUrl::new(url).unwrap()).collect(),
+                token: token.map(SecretKey::new),
+            };
+            prop_assert_eq!(ListedAccount::decode(&record.encode()), Ok(record));
         }
 
         #[test]
@@ -235,6 +325,8 @@ mod tests {
             let _ = DeviceRecord::decode(&value);
             let _ = AccountRecord::decode(&value);
             let _ = IdentityRecord::decode(&value);
+            let _ = ListedAccount::decode(&value);
+            let _ = IdentityRecord::decode(&[&[FORMAT_WITH_LIFETIME], &value[1..]].concat());
         }
     }
 

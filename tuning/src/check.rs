@@ -14,13 +14,14 @@ pub(crate) fn relations(config: &Config, reader: &mut Reader<'_>) {
         let cause = Cause::IdleTooShort { idle: timers.idle, keep_alive: timers.keep_alive };
         reader.report_relation(&["timers.idle", "timers.keep_alive"], cause);
     }
-    let listens = [
+    let listeners = [
         ("listen.sstp", &config.listen.sstp),
         ("listen.tls", &config.listen.tls),
         ("listen.http", &config.listen.http),
+        ("management.listen", &config.management.listen),
     ];
-    for (at, (key, addresses)) in listens.iter().enumerate() {
-        for (other, others) in &listens[at + 1..] {
+    for (at, (key, addresses)) in listeners.iter().enumerate() {
+        for (other, others) in &listeners[at + 1..] {
             if let Some(twice) = addresses.iter().find(|address| others.contains(address)) {
                 reader.report_relation(&[key, other], Cause::Repeated(twice.to_string()));
             }

@@ -99,6 +99,15 @@ pub enum Cause {
          vendor, product, version, build"
     )]
     NotAProductVersion(String),
+    /// A name that no management server can have.
+    #[error("the name of a management server has 1 to 255 bytes and no control characters")]
+    NotAServerName,
+    /// A value that is not the public key of a management server.
+    #[error("the key of {0} is not one that `relayctl manager init` prints, such as \"ed25519:...\"")]
+    NotAManagerKey(String),
+    /// More management servers than a relay may have.
+    #[error("more than {0} management servers")]
+    TooManyServers(usize),
     /// A path that names nothing.
     #[error("a path must not be empty")]
     EmptyPath,

@@ -7,8 +7,11 @@ use crate::kind::{
     Address, AnyPort, Choice, DataPath, FilePath, Flag, Kind, List, OneOf, ProductVersion, Size, Time, Url,
     Whole,
 };
+use crate::managers::Servers;
 use crate::read::Reader;
 use crate::table::{Key, Preset, Section, choices, settings};
+use relay_core::spmr::ManagerPublicKey;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -255,6 +258,23 @@ settings! {
         /// Threads that judge registrations, beside those of the shards, to which they give way. One judges about 90 a second
         /// in the legacy profile and more than 1000 in the modern one.
         registration_threads: usize as Whole { min: 1, max: 64 } => 2;
+    }
+    /// The port for management servers (SPMR), which list users and set quotas with `relayctl manager`. Messages are
+    /// secured by themselves, with the means of 2001: keep the port on an internal address.
+    management: Management {
+        /// Addresses to listen on; none by default. Management servers expect port 8009.
+        listen: Vec<SocketAddr> as List { of: Address, may_be_empty: true } => [];
+        /// The management servers that may register, by name, with the public keys that `relayctl manager init` prints.
+        /// They can stand in a section of their own, [management.servers].
+        servers: BTreeMap<String, ManagerPublicKey> as Servers => {};
+        /// Whether messages are processed. If not, each is answered with fault 313.
+        accept: bool as Flag => true;
+        /// The longest message. A list of users is sent in many.
+        body_bytes: u64 as Size::between(64 * KIB, 256 * MIB) => "16 MiB";
+        /// Connections at a time. Further ones wait to be accepted.
+        clients: usize as Whole { min: 1, max: 1024 } => 16;
+        /// How long a connection may wait between requests, and how long a request may take to arrive.
+        timeout: Duration as Time::up_to(HOUR) => "60 s";
     }
     /// Metrics, in the text format of Prometheus at /metrics, and whether the relay lives (/healthz) and is ready for
     /// connections (/readyz), over HTTP.

@@ -22,6 +22,7 @@ mod error;
 pub mod host;
 mod keys;
 mod kind;
+mod managers;
 mod nearest;
 pub mod operator;
 mod presets;
@@ -34,7 +35,7 @@ pub use effective::{Change, Effective, Origin, changes};
 pub use environment::Environment;
 pub use error::{Cause, ConfigError, ConfigErrors};
 pub use keys::{
-    Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Metrics, Monitor, Operator,
+    Config, Deposit, Limits, Listen, Log, LogFormat, LogLevel, Mail, Management, Metrics, Monitor, Operator,
     Registration, Relay, SECTIONS, Security, Shards, ShardsPlacement, Storage, Timers, keys,
 };
 pub use presets::{NamedPreset, PRESETS};

@@ -1,8 +1,10 @@
 //! `relayctl`: the operator's command line. It checks and explains the relay's configuration, asks and tells a running
-//! relay through its operator socket, looks after the mail on disk, and hands what concerns users on to relayd.
+//! relay through its operator socket, looks after the mail on disk, hands what concerns users on to relayd, and is a
+//! management server to relays.
 #![forbid(unsafe_code)]
 
 mod machine;
+mod manager;
 mod operate;
 mod store;
 
@@ -22,6 +24,7 @@ Examples:
   relayctl config explain limits.message_bytes
   relayctl host check
   relayctl user token --data /var/lib/furrow --account grooveAccount://...@
+  relayctl manager user add --keys manager.key --relay relay-identity.toml --file users.csv
   relayctl status
   relayctl top
   relayctl mailboxes --order slowest --most 5 --json
@@ -86,6 +89,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Manage the users of a relay as a management server does, over SPMR.
+    #[command(subcommand, after_help = manager::HELP)]
+    Manager(manager::ManagerCommand),
     #[command(flatten)]
     Operate(operate::Operate),
     /// Verify, list, rebuild, back up and restore stored mail.
@@ -153,6 +159,7 @@ fn main() -> ExitCode {
             eprintln!("relayctl: relayd, which should lie beside this program, cannot be started: {error}");
             ExitCode::FAILURE
         }
+        Command::Manager(command) => manager::run(command),
         Command::Operate(command) => operate(command),
         Command::Store(command) => look_after(command),
     }

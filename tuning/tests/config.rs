@@ -109,6 +109,16 @@ fn each_mistake_is_said_with_its_line_and_what_would_be_right() {
         ),
         ("listen.sstp = ['[::1]:1', '[0::1]:1']", "2: listen.sstp: \"[::1]:1\" is there twice"),
         ("listen.sstp = '[::1]:1'\nlisten.tls = '[::1]:1'", "2: listen.sstp: [::1]:1 is there twice"),
+        ("listen.sstp = '[::1]:1'\nmanagement.listen = '[::1]:1'", "2: listen.sstp: [::1]:1 is there twice"),
+        (
+            "[management.servers]\nmsrv1 = 'dsa:AAAA'",
+            "3: management.servers: the key of \"msrv1\" is not one that `relayctl manager init` prints, such as \
+             \"ed25519:...\"",
+        ),
+        (
+            "management.servers = { \"\" = 'ed25519:' }",
+            "2: management.servers: the name of a management server has 1 to 255 bytes and no control characters",
+        ),
         ("listen.sstp = 2492", &format!("2: listen.sstp: an integer where the relay wants {address}")),
         (
             "shards.placement = 'spred'",
@@ -341,6 +351,8 @@ fn changed_keys_are_set_in_the_commented_file() {
     config.limits.message_bytes = 1 << 20;
     config.timers.keep_alive = Duration::from_millis(1500);
     config.mail.deposit = Deposit::Anyone;
+    let key = "ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".parse().unwrap();
+    config.management.servers.insert("msrv1 \"quoted\"".into(), key);
     let text = tuning::commented_toml(&config);
     assert!(text.contains("\nmessage_bytes = \"1 MiB\"\n"), "{text}");
     assert_eq!(Config::parse(&text, "furrow.toml").unwrap(), config);

@@ -282,7 +282,7 @@ impl Directory for Everybody {
 
     fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
         let user = User::new(number_of(url.as_str())?);
-        Some(IdentityRecord { account: user.account, quota_bytes: None })
+        Some(IdentityRecord::of(user.account))
     }
 }
 

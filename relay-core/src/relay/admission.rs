@@ -199,8 +199,8 @@ impl Relay {
     }
 
     /// A device all of whose users are locked out is so itself (management-soap-spmr 7.9).
-    fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> bool {
-        let locked_out = |account| self.directory.account(account).is_some_and(|account| account.locked_out);
+    pub(super) fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> bool {
+        let locked_out = |account| self.is_account_locked_out(account);
         !record.accounts.is_empty() && record.accounts.iter().all(locked_out)
     }
 
@@ -236,6 +236,9 @@ impl Relay {
         }
         let record = self.directory.device(&device).unwrap_or_default();
         for account in record.accounts {
+            if self.is_account_locked_out(&account) {
+                continue;
+            }
             self.collect(id, account.clone(), Target::Device(account, device.clone()));
         }
     }
@@ -291,6 +294,11 @@ impl Relay {
         };
         if let Err(reason) = challenge.verify(token) {
             self.report(id, MessageId::SecAttachAuthenticate, Some(account), reason);
+            let peer = self.peer_mut(id);
+            peer.attachments.retain(|attachment| attachment.event != event);
+            return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);
+        }
+        if self.is_account_locked_out(&account) {
             let peer = self.peer_mut(id);
             peer.attachments.retain(|attachment| attachment.event != event);
             return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);

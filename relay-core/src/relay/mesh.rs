@@ -8,6 +8,7 @@
 
 use super::gateway::RemoteRelay;
 use super::home::ShardId;
+use super::management::{Order, Receipt};
 use super::presence::Note;
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::StatusId;
@@ -89,8 +90,10 @@ pub struct RouteRecipient {
     pub index: u16,
     /// The mailbox.
     pub address: MailboxAddress,
-    /// The most bytes of mail that may wait for the identity or device.
-    pub quota_bytes: u64,
+    /// The most bytes of mail that may wait for the identity or device; `None` for the default of identities.
+    pub quota_bytes: Option<u64>,
+    /// How long mail for it is kept if its sender does not say, in seconds; `None` for the default. The origin sees to it.
+    pub lifetime_seconds: Option<u32>,
 }
 
 /// A recipient at another relay as the origin names it.
@@ -286,6 +289,17 @@ pub enum MeshItem {
     CloseOutlet {
         /// The delivery session.
         outlet: OutletId,
+    },
+    /// Any shard to mailroom: what the management server wants of accounts that are at home there.
+    Order(Order, Receipt),
+    /// Mailroom to outlet side: this connection is not to collect the mail of the target any more.
+    Evict {
+        /// Whose account is locked out.
+        target: Target,
+        /// The connection.
+        connection: ConnectionId,
+        /// That of the order.
+        receipt: Receipt,
     },
     /// Presence to presence: all that there is to tell at this moment, never empty.
     Presence(Vec<Note>),

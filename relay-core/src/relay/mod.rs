@@ -19,6 +19,7 @@ mod half_open;
 pub mod home;
 pub mod latency;
 mod mailroom;
+pub mod management;
 pub mod mesh;
 pub mod operator;
 mod origin;
@@ -35,6 +36,7 @@ pub use gateway::{DialFailure, PeerRelay, RemoteRelay};
 pub use half_open::HalfOpen;
 pub use home::ShardId;
 pub use latency::Latencies;
+pub use management::{Order, Receipt};
 pub use mesh::{ConnectionId, MeshItem};
 pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
 pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
@@ -188,7 +190,9 @@ pub struct RelayStats {
     pub expired: u64,
     /// Messages that could not be read back from the log.
     pub unreadable: u64,
-    /// Recipients taken out of sessions because their mailbox was full.
+    /// Messages deleted by order of the management server.
+    pub deleted_by_order: u64,
+    /// Recipients taken out of sessions because their mailbox was full or they were locked out.
     pub faults: u64,
     /// Times that a connection's sessions were stopped.
     pub stops: u64,
@@ -455,7 +459,8 @@ impl Relay {
 
     /// When [`Relay::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Timestamp {
-        let due = [self.wheel.next(), self.presence.next_due(), self.links_due()];
+        let purging = self.mailroom.is_purging().then_some(self.now);
+        let due = [self.wheel.next(), self.presence.next_due(), self.links_due(), purging];
         due.into_iter().flatten().fold(self.sweep_at, Timestamp::min)
     }
 
@@ -480,6 +485,9 @@ impl Relay {
         }
         self.presence_timeout();
         self.call_links();
+        if self.mailroom.is_purging() {
+            self.purge_on();
+        }
         if now >= self.sweep_at {
             let RelayConfig { lifetime, abandoned_after, .. } = *self.config;
             let rules = SweepRules { lifetime, abandoned_after };
@@ -585,6 +593,7 @@ impl Relay {
     fn in_mailroom<T>(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>) -> T) -> T {
         let mut around = Surroundings {
             now: self.now,
+            quota_per_identity: self.config.quota_per_identity,
             mesh: &mut self.mesh,
             actions: &mut self.actions,
             stats: &mut self.stats,
@@ -782,6 +791,8 @@ impl Relay {
             }
             MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
             MeshItem::Presence(notes) => self.presence_notes(from, notes),
+            MeshItem::Order(order, receipt) => self.obey(&order, &receipt),
+            MeshItem::Evict { target, connection, .. } => self.evict(connection, &target),
         }
     }
 

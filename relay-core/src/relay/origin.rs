@@ -6,7 +6,7 @@
 
 use super::gateway::{self, EndedBy, RemoteGroups, RouteState};
 use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
-use super::peer::Sender;
+use super::peer::{Sender, SenderRoute};
 use super::routes::{self, Group};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
@@ -194,17 +194,17 @@ impl Relay {
     ) -> Result<RouteRecipient, Unreachable> {
         let identity = IdentityUrl::new(identity.as_bytes()).map_err(|_| Unreachable::Unknown)?;
         let record = self.directory.identity(&identity).ok_or(Unreachable::Unknown)?;
-        let account = record.account;
-        if self.directory.account(&account).is_some_and(|account| account.locked_out) {
+        let (account, lifetime_seconds) = (record.account, record.lifetime_seconds);
+        if self.is_account_locked_out(&account) {
             return Err(Unreachable::LockedOut);
         }
         let (device, quota_bytes) = if device.is_empty() {
-            (None, record.quota_bytes.unwrap_or(self.config.quota_per_identity))
+            (None, record.quota_bytes)
         } else {
-            (Some(self.recipient_device(&account, device)?), self.config.quota_per_device)
+            (Some(self.recipient_device(&account, device)?), Some(self.config.quota_per_device))
         };
         let address = MailboxAddress { account, identity, device, resource: resource.clone() };
-        Ok(RouteRecipient { index, address, quota_bytes })
+        Ok(RouteRecipient { index, address, quota_bytes, lifetime_seconds })
     }
 
     fn recipient_device(&self, account: &AccountUrl, device: &Text) -> Result<DeviceUrl, Unreachable> {
@@ -229,16 +229,18 @@ impl Relay {
         let local: usize = groups.iter().map(|group| group.recipients.len()).sum();
         let live = local + remote.iter().map(|(_, members)| members.len()).sum::<usize>();
         let mut routes = SmallVec::new();
-        for Group { shard, family, recipients, .. } in groups {
+        for Group { shard, family, lifetime_seconds, recipients, .. } in groups {
             let route = self.origin.add_route(id, session, RouteState::Local);
             self.mesh.send(shard, MeshItem::OpenRoute { route, family, recipients: recipients.into() });
-            routes.push((shard, route));
+            routes.push(SenderRoute { shard, route, lifetime_seconds });
         }
         if self.deposits_stopped.is_some() {
             self.stop_if_congested(id);
         }
         let held = remote.len();
-        self.open_remote_routes(id, session, resource, remote, |route| routes.push(route));
+        self.open_remote_routes(id, session, resource, remote, |(shard, route)| {
+            routes.push(SenderRoute { shard, route, lifetime_seconds: None });
+        });
         let peer = self.peer_mut(id);
         let stops = peer.stopped || held > 0;
         let response = if stops { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
@@ -249,7 +251,7 @@ impl Relay {
     /// The peer, or we, have ended a session on which the peer sent.
     pub(super) fn end_sender(&mut self, id: ConnectionId, session: SessionId, by: EndedBy) {
         if let Some(sender) = self.peer_mut(id).senders.remove(&session) {
-            for (shard, route) in sender.routes {
+            for SenderRoute { shard, route, .. } in sender.routes {
                 let source = self.origin.route_mut(route).expect("a session has its routes");
                 match source.state {
                     RouteState::Local => self.origin.remove_route(route),
@@ -268,11 +270,9 @@ impl Relay {
         part: Part,
         end: Option<InboundSeq>,
     ) {
-        let lifetime = match Message::ephemeral_seconds(part.flags, &part.tail) {
-            Some(seconds) => u64::from(seconds),
-            None => self.config.lifetime.as_secs(),
-        };
-        let expires_at = self.now.as_secs().saturating_add(lifetime);
+        let said = Message::ephemeral_seconds(part.flags, &part.tail);
+        let default = self.config.lifetime.as_secs();
+        let now = self.now;
         let refuses = self.refuses_deposits();
         let peer = self.peers.get_mut(id.index()).expect("events come from live connections");
         let Some(sender) = peer.senders.get_mut(&session).filter(|sender| sender.live > 0) else {
@@ -298,25 +298,27 @@ impl Relay {
         let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
         peer.in_flight += in_flight;
         self.origin.in_flight += in_flight;
-        let (&(last_shard, last_route), routes) =
-            sender.routes.split_last().expect("who is live has a route to the recipients");
+        let expires_at = |lifetime_seconds: Option<u32>| {
+            now.as_secs().saturating_add(said.or(lifetime_seconds).map_or(default, u64::from))
+        };
+        let (&last, routes) = sender.routes.split_last().expect("who is live has a route to the recipients");
         let mut deposit_part = DepositPart {
-            route: last_route,
+            route: last.route,
             deposit,
             index: part.index,
             last: end.is_some(),
             flags: part.flags & !flags::A,
             tail: part.tail,
-            expires_at,
+            expires_at: 0,
             payload: part.payload,
             payload_bytes: part.payload_bytes as u32,
         };
-        for &(shard, route) in routes {
-            deposit_part.route = route;
+        for &SenderRoute { shard, route, lifetime_seconds } in routes {
+            (deposit_part.route, deposit_part.expires_at) = (route, expires_at(lifetime_seconds));
             self.mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
         }
-        deposit_part.route = last_route;
-        self.mesh.send(last_shard, MeshItem::Deposit(deposit_part));
+        (deposit_part.route, deposit_part.expires_at) = (last.route, expires_at(last.lifetime_seconds));
+        self.mesh.send(last.shard, MeshItem::Deposit(deposit_part));
         self.stop_if_congested(id);
     }
 
@@ -340,7 +342,7 @@ impl Relay {
             peer.resumable = true;
             self.origin.resumable.push_back(id);
         } else if self.deposits_stopped.is_none() {
-            self.resume(id);
+            self.resume_sender(id);
         }
     }
 
@@ -380,7 +382,7 @@ impl Relay {
         let Some(peer) = self.live_peer(id) else { return };
         let Some(sender) = peer.senders.get_mut(&session) else { return };
         sender.live -= recipients.len();
-        if sender.entries.is_some() {
+        if sender.entries.is_some() || status == StatusId::LockedOut {
             self.report_faults(id, session, recipients, status);
         } else {
             self.connection(id).close_session(session, CloseReason::QuotaWouldBeExceeded);
@@ -478,12 +480,12 @@ impl Relay {
             let Some(peer) = self.live_peer(id) else { continue };
             peer.resumable = false;
             if peer.in_flight <= low {
-                self.resume(id);
+                self.resume_sender(id);
             }
         }
     }
 
-    fn resume(&mut self, id: ConnectionId) {
+    fn resume_sender(&mut self, id: ConnectionId) {
         let peer = self.peer_mut(id);
         peer.stopped = false;
         for (&session, _) in peer.senders.iter().filter(|(_, sender)| sender.held == 0) {

@@ -76,11 +76,20 @@ pub(super) struct Attachment {
     pub(super) challenge: Option<Box<Challenge>>,
 }
 
+/// A path to recipients of a session that are at home on one shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SenderRoute {
+    pub(super) shard: ShardId,
+    pub(super) route: RouteId,
+    /// How long mail is kept if its sender does not say; `None` for the default.
+    pub(super) lifetime_seconds: Option<u32>,
+}
+
 /// A session on which the peer sends.
 #[derive(Debug)]
 pub(super) struct Sender {
-    /// One for each home shard and family of the recipients, and one for each other relay.
-    pub(super) routes: SmallVec<[(ShardId, RouteId); 1]>,
+    /// One for each home shard, family and lifetime of the recipients, and one for each other relay.
+    pub(super) routes: SmallVec<[SenderRoute; 1]>,
     /// For a FanoutOpen: the entries, to name them in SessionStatus.
     pub(super) entries: Option<Box<[FanoutEntry]>>,
     /// Recipients that are not in fault.

@@ -1,5 +1,5 @@
-//! How a sender's recipients become routes: one for each home shard and segment family, so that a message is one item and one
-//! record there, however many recipients it has. Nobody is named twice in it, and what names them in a record is bounded.
+//! How a sender's recipients become routes: one for each home shard, segment family and lifetime, so that a message is one item
+//! and one record there, however many recipients it has. Nobody is named twice in it, and what names them in a record is bounded.
 
 use super::home::{self, ShardId};
 use super::mesh::RouteRecipient;
@@ -16,6 +16,8 @@ const MOST_URL_BYTES: usize = 1 << 20;
 pub(super) struct Group {
     pub(super) shard: ShardId,
     pub(super) family: Family,
+    /// How long mail for them is kept if its sender does not say.
+    pub(super) lifetime_seconds: Option<u32>,
     pub(super) recipients: Vec<RouteRecipient>,
     url_bytes: usize,
 }
@@ -31,16 +33,20 @@ pub(super) fn group(recipients: Vec<RouteRecipient>, shards: u16) -> Vec<Group> 
         }
         let shard = home::home(&recipient.address.account, shards);
         let family = if recipient.address.device.is_some() { Family::Device } else { Family::Identity };
-        let bytes = url_bytes(&recipient.address);
+        let (bytes, lifetime_seconds) = (url_bytes(&recipient.address), recipient.lifetime_seconds);
         let open = groups.iter_mut().find(|group| {
-            (group.shard, group.family) == (shard, family) && group.url_bytes + bytes <= MOST_URL_BYTES
+            (group.shard, group.family, group.lifetime_seconds) == (shard, family, lifetime_seconds)
+                && group.url_bytes + bytes <= MOST_URL_BYTES
         });
         match open {
             Some(group) => {
                 group.url_bytes += bytes;
                 group.recipients.push(recipient);
             }
-            None => groups.push(Group { shard, family, recipients: vec![recipient], url_bytes: bytes }),
+            None => {
+                let recipients = vec![recipient];
+                groups.push(Group { shard, family, lifetime_seconds, recipients, url_bytes: bytes });
+            }
         }
     }
     groups
@@ -64,7 +70,7 @@ mod tests {
             device: device.map(|device| DeviceUrl::new(device).unwrap()),
             resource: ResourceUrl::new("r".repeat(resource)).unwrap(),
         };
-        RouteRecipient { index, address, quota_bytes: 1 }
+        RouteRecipient { index, address, quota_bytes: Some(1), lifetime_seconds: None }
     }
 
     #[test]

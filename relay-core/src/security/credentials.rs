@@ -48,9 +48,7 @@ impl ClientCredentials {
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let secret = (SECRET, self.secret.expose());
         match &self.signer {
-            Signer::Modern(signer) => {
-                key_file::write(MODERN_KIND, &[secret, (ED25519, signer.seed.as_slice())])
-            }
+            Signer::Modern(signer) => key_file::write(MODERN_KIND, &[secret, (ED25519, signer.seed())]),
             Signer::Legacy(signer) => {
                 let (modulus, exponent) = signer.signature.to_parts();
                 let encryption = signer.encryption.to_bytes();
@@ -76,7 +74,7 @@ impl ClientCredentials {
         let secret = secret(&mut entries, Profile::Modern)?;
         let seed = entries.exact(ED25519)?;
         entries.end()?;
-        Ok(Self { secret, signer: Signer::Modern(ModernSigner { seed }) })
+        Ok(Self { secret, signer: Signer::Modern(ModernSigner::from_seed(seed)) })
     }
 
     fn decode_legacy(mut entries: Entries<'_>) -> Result<Self, KeyFileError> {
@@ -131,15 +129,26 @@ impl fmt::Debug for ClientCredentials {
 }
 
 /// The Ed25519 pair of the modern profile, kept as its seed: it signs at registration only.
-pub(super) struct ModernSigner {
+pub(crate) struct ModernSigner {
     seed: Zeroizing<[u8; ED25519_KEY_BYTES]>,
 }
 
 impl ModernSigner {
-    fn generate(entropy: &mut dyn Entropy) -> Self {
+    /// Draws a new pair.
+    pub(crate) fn generate(entropy: &mut dyn Entropy) -> Self {
         let mut seed = Zeroizing::new([0; ED25519_KEY_BYTES]);
         entropy.fill(seed.as_mut_slice());
         Self { seed }
+    }
+
+    /// Takes the seed of a pair.
+    pub(crate) fn from_seed(seed: Zeroizing<[u8; ED25519_KEY_BYTES]>) -> Self {
+        Self { seed }
+    }
+
+    /// The seed of the pair, for a key file.
+    pub(crate) fn seed(&self) -> &[u8] {
+        self.seed.as_slice()
     }
 
     fn pair(&self) -> Ed25519KeyPair {
@@ -147,12 +156,12 @@ impl ModernSigner {
     }
 
     /// The public half.
-    pub(super) fn public(&self) -> [u8; ED25519_KEY_BYTES] {
+    pub(crate) fn public(&self) -> [u8; ED25519_KEY_BYTES] {
         self.pair().public_key().as_ref().try_into().expect("an Ed25519 public key is 32 bytes")
     }
 
     /// Signs `message`.
-    pub(super) fn sign(&self, message: &[u8]) -> [u8; ED25519_SIGNATURE_BYTES] {
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; ED25519_SIGNATURE_BYTES] {
         self.pair().sign(message).as_ref().try_into().expect("an Ed25519 signature is 64 bytes")
     }
 }

@@ -38,7 +38,7 @@ pub enum KeyFileError {
 }
 
 /// Writes a key file of `kind`.
-pub(super) fn write(kind: &str, entries: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn write(kind: &str, entries: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
     let digits: usize = entries.iter().map(|(name, value)| name.len() + 2 * value.len() + 2).sum();
     // One allocation of the right size, so that growing leaves no copy of a key behind.
     let mut text = Zeroizing::new(Vec::with_capacity(MAGIC.len() + VERSION.len() + kind.len() + 3 + digits));
@@ -55,11 +55,11 @@ pub(super) fn write(kind: &str, entries: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>>
 }
 
 /// The entries of a key file that have not been taken yet.
-pub(super) struct Entries<'a>(Vec<(&'a str, Zeroizing<Vec<u8>>)>);
+pub(crate) struct Entries<'a>(Vec<(&'a str, Zeroizing<Vec<u8>>)>);
 
 impl<'a> Entries<'a> {
     /// Reads a key file of `kind`.
-    pub(super) fn read(kind: &'static str, file: &'a [u8]) -> Result<Self, KeyFileError> {
+    pub(crate) fn read(kind: &'static str, file: &'a [u8]) -> Result<Self, KeyFileError> {
         if file.len() > MAX_BYTES {
             return Err(KeyFileError::TooLong(file.len()));
         }
@@ -78,13 +78,13 @@ impl<'a> Entries<'a> {
     }
 
     /// Takes the entry `name`.
-    pub(super) fn take(&mut self, name: &'static str) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
         let at = self.0.iter().position(|(found, _)| *found == name).ok_or(KeyFileError::Missing(name))?;
         Ok(self.0.swap_remove(at).1)
     }
 
     /// Takes the entry `name`, which has to be `N` bytes.
-    pub(super) fn exact<const N: usize>(
+    pub(crate) fn exact<const N: usize>(
         &mut self,
         name: &'static str,
     ) -> Result<Zeroizing<[u8; N]>, KeyFileError> {
@@ -98,7 +98,7 @@ impl<'a> Entries<'a> {
     }
 
     /// Ends the file: no entry may be left.
-    pub(super) fn end(self) -> Result<(), KeyFileError> {
+    pub(crate) fn end(self) -> Result<(), KeyFileError> {
         self.0.first().map_or(Ok(()), |(name, _)| Err(KeyFileError::Unknown((*name).to_owned())))
     }
 }

@@ -1,10 +1,10 @@
 //! The messages of the legacy profile (wire-profile sec. 2), both ends of each next to one another: what a field holds,
 //! what a MAC or signature covers. Decides nothing about records.
 
-pub(super) mod der;
+pub(crate) mod der;
 pub(super) mod elgamal;
 pub(super) mod public_keys;
-pub(super) mod rsa;
+pub(crate) mod rsa;
 
 use super::credentials::LegacySigner;
 use super::error::SecurityError;

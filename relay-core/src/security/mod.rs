@@ -21,7 +21,7 @@ mod client;
 mod credentials;
 mod error;
 mod handshake;
-mod key_file;
+pub(crate) mod key_file;
 mod legacy;
 pub mod marc4;
 mod modern;
@@ -31,7 +31,7 @@ mod registration;
 mod relay_keys;
 pub mod sealed;
 #[cfg(test)]
-mod test_entropy;
+pub(crate) mod test_entropy;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -41,9 +41,11 @@ pub use client::{
     register_account_on_new_device, register_device_account, register_identity,
 };
 pub use credentials::ClientCredentials;
+pub(crate) use credentials::ModernSigner;
 pub use error::SecurityError;
 pub use handshake::{Challenge, HelloVerdict, answer_attach, answer_connect, attach_failed};
 pub use key_file::KeyFileError;
+pub(crate) use legacy::{der, rsa};
 pub use peers::{PeerSecrets, peer_hello};
 pub use profile::{
     Layer, MAX_ACCOUNTS_PER_DEVICE, MAX_DEVICES_PER_ACCOUNT, MAX_ELGAMAL_PLAINTEXT_BYTES,

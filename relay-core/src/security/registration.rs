@@ -330,7 +330,7 @@ impl RegisterContext<'_> {
                 return Err(SecurityError::IdentityNotListed);
             }
             None => {
-                let record = IdentityRecord { account: self.account.clone(), quota_bytes: None };
+                let record = IdentityRecord::of(self.account.clone());
                 changes.push(DirectoryChange::Identity(identity.clone(), Some(record)));
             }
         }

@@ -12,6 +12,7 @@ mod deposit;
 mod dice;
 mod full_disk;
 mod limits;
+mod management;
 mod operator;
 mod pair;
 mod peers;

@@ -72,7 +72,7 @@ impl Population {
                 });
                 entry.devices.push(self.devices[n].url.clone());
                 for identity in &account.identities {
-                    let record = IdentityRecord { account: account.url.clone(), quota_bytes: None };
+                    let record = IdentityRecord::of(account.url.clone());
                     records.identities.insert(identity.clone(), record);
                 }
             }

@@ -31,6 +31,7 @@ impl Mailroom {
             target: target.clone(),
             usage,
             queue: VecDeque::new(),
+            doomed: 0,
             routes: 0,
             delivery: Delivery::default(),
             refused: SmallVec::new(),
@@ -215,6 +216,8 @@ impl Mailroom {
             let idle = self.mailboxes.get_mut(id.0 as usize).filter(|mailbox| mailbox.delivery.is_idle());
             let Some(mailbox) = idle else { continue };
             let found = mailbox.queue.iter().position(|(queued, _)| *queued == key);
+            // What is doomed is counted, and goes with the purge.
+            let found = found.filter(|index| *index >= mailbox.doomed);
             if let Some((key, place)) = found.and_then(|index| mailbox.queue.remove(index)) {
                 self.drop_undeliverable(around, id, (key, place));
                 self.drop_if_unused(id);
@@ -239,7 +242,7 @@ impl Mailroom {
         self.recipient_done(around, id, key, place);
     }
 
-    fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
+    pub(super) fn close_outlet(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
         let delivery = &mut self.mailboxes[id.0 as usize].delivery;
         if let Some((shard, outlet)) = delivery.outlet() {
             around.mesh.send(shard, MeshItem::CloseOutlet { outlet });
@@ -254,7 +257,7 @@ impl Mailroom {
     /// Gets a mailbox's mail on its way, as far as there is someone to take it and room.
     pub(super) fn deliver(&mut self, around: &mut Surroundings<'_>, id: MailboxId) {
         let mailbox = &mut self.mailboxes[id.0 as usize];
-        if mailbox.queue.is_empty() {
+        if mailbox.queue.is_empty() || mailbox.doomed > 0 {
             return;
         }
         if mailbox.delivery.is_idle() {

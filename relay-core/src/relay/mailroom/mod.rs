@@ -13,6 +13,7 @@ mod delivery;
 mod disk;
 mod listing;
 mod mailboxes;
+mod management;
 mod sweep;
 
 use super::home::ShardId;
@@ -39,6 +40,8 @@ pub(super) use sweep::SweepRules;
 /// Everything beside the mailroom that its work touches.
 pub(super) struct Surroundings<'a> {
     pub(super) now: Timestamp,
+    /// Bytes that may wait for an identity without a quota of its own.
+    pub(super) quota_per_identity: u64,
     pub(super) mesh: &'a mut Mesh,
     pub(super) actions: &'a mut VecDeque<Action>,
     pub(super) stats: &'a mut RelayStats,
@@ -52,8 +55,6 @@ pub(super) type MessageKey = u32;
 struct Recipients {
     addresses: Arc<[MailboxAddress]>,
     mailboxes: Vec<MailboxId>,
-    /// The most bytes that may wait for each.
-    quotas: Vec<u64>,
 }
 
 impl Recipients {
@@ -62,7 +63,6 @@ impl Recipients {
         Recipients {
             addresses: places.iter().map(|&place| self.addresses[place].clone()).collect(),
             mailboxes: places.iter().map(|&place| self.mailboxes[place]).collect(),
-            quotas: places.iter().map(|&place| self.quotas[place]).collect(),
         }
     }
 }
@@ -170,6 +170,8 @@ enum Subject {
 #[derive(Debug, Default)]
 struct Usage {
     bytes: u64,
+    /// The most that may wait; `None` for the default of identities.
+    quota_bytes: Option<u64>,
     mailboxes: u32,
 }
 
@@ -181,11 +183,21 @@ pub(super) struct Mailbox {
     usage: u32,
     /// Messages with this mailbox's position in their recipients, oldest first.
     pub(super) queue: VecDeque<(MessageKey, u32)>,
+    /// So many at the front of the queue are being purged; until they are gone nothing is delivered.
+    doomed: usize,
     /// Routes that lead here.
     routes: u32,
     delivery: Delivery,
     /// Connections that would not take this mailbox's session.
     refused: SmallVec<[(ShardId, ConnectionId); 1]>,
+}
+
+impl Mailbox {
+    /// Takes the oldest message if it is to be purged.
+    fn take_doomed(&mut self) -> Option<(MessageKey, u32)> {
+        self.doomed = self.doomed.checked_sub(1)?;
+        self.queue.pop_front()
+    }
 }
 
 /// The connections that collect a target's mail, and its mailboxes.
@@ -210,6 +222,8 @@ pub(super) struct Mailroom {
     reads: Slab<(MailboxId, Epoch, u64)>,
     next_record: u64,
     next_epoch: u32,
+    /// Mailboxes with doomed mail.
+    purging: VecDeque<MailboxId>,
     sweep: Sweep,
 }
 
@@ -228,6 +242,7 @@ impl Mailroom {
             reads: Slab::new(),
             next_record,
             next_epoch: 0,
+            purging: VecDeque::new(),
             sweep: Sweep::default(),
         }
     }
@@ -241,8 +256,7 @@ impl Mailroom {
     pub(super) fn restore(&mut self, restored: Restored) {
         let mailboxes: Vec<_> =
             restored.head.recipients.iter().map(|address| self.mailbox(address)).collect();
-        let quotas = vec![u64::MAX; mailboxes.len()];
-        let recipients = Arc::new(Recipients { addresses: restored.head.recipients, mailboxes, quotas });
+        let recipients = Arc::new(Recipients { addresses: restored.head.recipients, mailboxes });
         let parts: SmallVec<[StoredPart; 1]> = restored
             .parts
             .iter()
@@ -287,13 +301,14 @@ impl Mailroom {
         recipients: &[RouteRecipient],
     ) {
         let all: Vec<_> = recipients.iter().map(|recipient| self.mailbox(&recipient.address)).collect();
-        for mailbox in &all {
-            self.mailboxes[mailbox.0 as usize].routes += 1;
+        for (mailbox, recipient) in all.iter().zip(recipients) {
+            let mailbox = &mut self.mailboxes[mailbox.0 as usize];
+            mailbox.routes += 1;
+            self.usage[mailbox.usage as usize].quota_bytes = recipient.quota_bytes;
         }
         let live = Arc::new(Recipients {
             addresses: recipients.iter().map(|recipient| recipient.address.clone()).collect(),
             mailboxes: all.clone(),
-            quotas: recipients.iter().map(|recipient| recipient.quota_bytes).collect(),
         });
         let indexes = recipients.iter().map(|recipient| recipient.index).collect();
         let generation = route.generation;
@@ -392,15 +407,14 @@ impl Mailroom {
     fn charge(&mut self, around: &mut Surroundings<'_>, route: (ShardId, u32), key: MessageKey, bytes: u32) {
         let message = &self.messages[key as usize];
         let mut full: SmallVec<[u32; 2]> = SmallVec::new();
-        let recipients = message.recipients.mailboxes.iter().zip(&message.recipients.quotas);
-        for (place, (mailbox, quota)) in recipients.enumerate() {
+        for (place, mailbox) in message.recipients.mailboxes.iter().enumerate() {
             if message.is_excluded(place as u32) {
                 continue;
             }
             let usage = self.mailboxes[mailbox.0 as usize].usage;
             let usage = &mut self.usage[usage as usize];
-            if usage.bytes + u64::from(bytes) > *quota {
-                usage.bytes -= message.bytes;
+            let quota = usage.quota_bytes.unwrap_or(around.quota_per_identity);
+            if usage.bytes + u64::from(bytes) > quota {
                 full.push(place as u32);
             } else {
                 usage.bytes += u64::from(bytes);
@@ -410,15 +424,23 @@ impl Mailroom {
             return;
         }
         let recipients = message.recipients.clone();
-        let message = &mut self.messages[key as usize];
-        message.pending -= full.len() as u32;
-        message.excluded.extend_from_slice(&full);
-        message.excluded.sort_unstable();
-        for &place in &full {
-            self.forget_recipient(key, place);
-        }
+        self.exclude(key, &full);
         let mailboxes = full.iter().map(|&place| recipients.mailboxes[place as usize]).collect();
         self.fault(around, route, &mailboxes, StatusId::QuotaWouldBeExceeded);
+    }
+
+    /// Takes recipients, by their places, out of a message whose end has not arrived.
+    fn exclude(&mut self, key: MessageKey, places: &[u32]) {
+        let message = &mut self.messages[key as usize];
+        message.pending -= places.len() as u32;
+        message.excluded.extend_from_slice(places);
+        message.excluded.sort_unstable();
+        let (recipients, bytes) = (message.recipients.clone(), message.bytes);
+        for &place in places {
+            let usage = self.mailboxes[recipients.mailboxes[place as usize].0 as usize].usage;
+            self.usage[usage as usize].bytes -= bytes;
+            self.forget_recipient(key, place);
+        }
     }
 
     /// Takes recipients out of a route for the rest of its life, and tells its origin.

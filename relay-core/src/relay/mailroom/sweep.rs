@@ -4,7 +4,7 @@
 //! A device is taken for abandoned when mail for it has waited that long and no connection collects it. Had it connected
 //! since, it would have got that mail; so nothing needs to be kept of when a device was last seen.
 
-use super::{Mailroom, MessageKey, Surroundings};
+use super::{Mailbox, Mailroom, MessageKey, Surroundings};
 use crate::address::MailboxAddress;
 use crate::relay::mesh::{MailboxId, Target};
 use crate::sstp::command::Message;
@@ -93,9 +93,11 @@ impl Mailroom {
         }
     }
 
-    /// Takes the oldest message of a mailbox that nobody collects from, if it is to be dropped.
+    /// Takes the oldest message of a mailbox that nobody collects from, if it is to be dropped. What a purge dooms is left
+    /// to it.
     fn take_undeliverable(&mut self, around: &Surroundings<'_>, index: usize) -> Option<(MessageKey, u32)> {
-        let mailbox = self.mailboxes.get_mut(index).filter(|mailbox| mailbox.delivery.is_idle())?;
+        let idle = |mailbox: &&mut Mailbox| mailbox.delivery.is_idle() && mailbox.doomed == 0;
+        let mailbox = self.mailboxes.get_mut(index).filter(idle)?;
         let &(key, _) = mailbox.queue.front()?;
         let stays = self.sweep.purging.is_none() && self.messages[key as usize].is_deliverable(around.now);
         if stays { None } else { mailbox.queue.pop_front() }

@@ -18,7 +18,7 @@ const SHA1_DIGEST_INFO: [u8; 15] =
     [0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14];
 
 /// Verifies a signature by the DER `RSAPublicKey`.
-pub(super) fn verify(public_key: &[u8], message: &[u8], signature: &[u8; RSA_BYTES]) -> bool {
+pub(crate) fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     signature::UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, public_key)
         .verify(message, signature)
         .is_ok()
