@@ -145,8 +145,8 @@ impl Server {
         let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
-        let configured = RelayConfig { peers, ..relay_config(config, shards) };
-        let relay = Arc::new(with_defaults(configured, users.managers().defaults()?));
+        let defaults = users.managers().defaults()?;
+        let relay = Arc::new(RelayConfig { peers, ..with_defaults(relay_config(config, shards), defaults) });
         homes::settle(data, shards, config.storage.segment_bytes)?;
         // Before any shard's table parts from this one.
         let lines =

@@ -986,6 +986,9 @@ impl Worker {
                 self.after_input();
             }
             Letter::Command(command) => self.obey(command),
+            Letter::Resolved { relay, addresses } => {
+                spawn_local(self.clone().dial(relay, addresses)).detach();
+            }
             Letter::Order { home, order, receipt } => {
                 self.relay.borrow_mut().order(self.now(), home, order, receipt);
                 self.after_input();
@@ -1007,9 +1010,6 @@ impl Worker {
                 self.relay.borrow_mut().resume(self.now());
                 self.after_input();
                 drop(done);
-            }
-            Letter::Resolved { relay, addresses } => {
-                spawn_local(self.clone().dial(relay, addresses)).detach();
             }
             Letter::Stop => {
                 self.stopping.set(true);

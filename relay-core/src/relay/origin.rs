@@ -342,7 +342,7 @@ impl Relay {
             peer.resumable = true;
             self.origin.resumable.push_back(id);
         } else if self.deposits_stopped.is_none() {
-            self.resume_connection(id);
+            self.resume_sender(id);
         }
     }
 
@@ -480,12 +480,12 @@ impl Relay {
             let Some(peer) = self.live_peer(id) else { continue };
             peer.resumable = false;
             if peer.in_flight <= low {
-                self.resume_connection(id);
+                self.resume_sender(id);
             }
         }
     }
 
-    fn resume_connection(&mut self, id: ConnectionId) {
+    fn resume_sender(&mut self, id: ConnectionId) {
         let peer = self.peer_mut(id);
         peer.stopped = false;
         for (&session, _) in peer.senders.iter().filter(|(_, sender)| sender.held == 0) {
