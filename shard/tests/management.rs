@@ -267,6 +267,11 @@ async fn a_quota_that_is_listed_or_set_as_default_holds_at_once() {
     let defaults = Defaults { quota_bytes: Some(25), ..Defaults::default() };
     assert_eq!(pair.ask(Request::RelayDefault(defaults)), Ok(Outcome::Success));
     assert!(send(&a, &carol, "0123456789").await.is_err());
+    pair.server.as_ref().unwrap().reconfigure(&pair.config).unwrap();
+    // This is answered once every shard has obeyed it, and so what came before.
+    let other = Defaults { lifetime_seconds: Some(3600), ..Defaults::default() };
+    assert_eq!(pair.ask(Request::RelayDefault(other)), Ok(Outcome::Success));
+    assert!(send(&a, &carol, "0123456789").await.is_err(), "the default survives a reload");
     pair.restart();
     assert!(send(&a, &carol, "0123456789").await.is_err(), "the default survives a restart");
 }

@@ -3,7 +3,8 @@
 //! Invariants:
 //! * A message is *completed* towards its origin exactly once: when every recipient has acknowledged it, or all its parts are
 //!   durable, or nobody is to get it. Never earlier.
-//! * A message leaves a mailbox only when its recipient has acknowledged it, it has expired, or it is unreadable.
+//! * A message leaves a mailbox only when its recipient has acknowledged it, it has expired, it is unreadable, or its mailbox
+//!   is purged: as that of a device that does not come any more ([`sweep`]), or by order ([`management`]).
 //! * Every payload byte that an origin has in flight is released exactly once.
 //!
 //! Here: routes and messages. [`mailboxes`]: who collects, and getting mail on its way. [`disk`]: batches for the log.
