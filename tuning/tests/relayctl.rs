@@ -65,17 +65,18 @@ fn version_and_help_with_examples_are_there() {
 
 #[test]
 fn what_concerns_users_is_handed_on_to_relayd_as_it_stands() {
-    use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let (own, relayd) = (folder.path().join("relayctl"), folder.path().join("relayd"));
-    std::fs::copy(env!("CARGO_BIN_EXE_relayctl"), &own).unwrap();
+    // Written by other processes: a descriptor of ours, inherited by what another test starts, would keep them from being run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_relayctl")).arg(&own).status().unwrap();
+    assert!(copied.success());
     let user = |arguments: &[&str]| Command::new(&own).arg("user").args(arguments).output().unwrap();
     let alone = user(&["list"]);
     assert_eq!(alone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&alone.stderr).contains("relayd"), "{alone:?}");
 
-    std::fs::write(&relayd, "#!/bin/sh\necho \"$@\"\nexit 7\n").unwrap();
-    std::fs::set_permissions(&relayd, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = r#"printf '#!/bin/sh\necho "$@"\nexit 7\n' > "$0" && chmod 755 "$0""#;
+    assert!(Command::new("sh").args(["-c", script]).arg(&relayd).status().unwrap().success());
     let handed_on = user(&["lock", "--data", "/x", "--device", "dpp://d", "--help"]);
     assert_eq!(handed_on.status.code(), Some(7));
     assert_eq!(handed_on.stdout, b"user lock --data /x --device dpp://d --help\n");
