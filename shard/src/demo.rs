@@ -2,7 +2,8 @@
 //!
 //! A relay with two shards runs as a child process in a temporary directory; Alice (modern security profile) sends Bob (legacy
 //! profile), who is offline, bodies of every interesting size; the relay is killed, started again, and Bob collects. Every byte
-//! is compared. Alice sends one message to Bob and to Carol, who is a user of a second relay (single-hop fanout). Then somebody sends a message to themselves on each of the ways to a relay.
+//! is compared. Alice sends one message to three: to Bob, to Dave, who is offline, and to Carol, who is a user of a second
+//! relay (single-hop fanout). Then somebody sends a message to themselves on each of the ways to a relay.
 
 mod carriers;
 mod proxy;
@@ -214,27 +215,35 @@ fn prepare(
     Ok(init(directory, &config)?)
 }
 
-/// One message from Alice to Bob and, through a second relay, to Carol.
+/// One message from Alice to three: Bob, who is online, Dave, who is not, and, through a second relay, Carol.
 async fn hop(say: &Narrator, second: &Initialised, alice: &Person, bob: &Person) -> Result<bool, DemoError> {
     let away = RelayProcess::start(&second.config)?;
     let carol = Person::new(RelayIdentity::load(&second.identity)?, SecurityProfile::Modern)?;
     carol.register().await?;
-    say.step("a second relay runs, and Carol has registered there");
+    let mut dave = Person::new(bob.profile.relay.clone(), SecurityProfile::Modern)?;
+    dave.register().await?;
+    dave.leave().await;
+    say.step("a second relay runs, and Carol has registered there; Dave has registered here, and has left");
     let there =
         Recipient::identity(carol.profile.identities[0].clone()).at(carol.profile.relay.relay_url.clone());
-    let message = Message::to(bob.profile.identities[0].clone()).and_to(there).body(HELLO);
+    let message = Message::to(bob.profile.identities[0].clone())
+        .and_to(Recipient::identity(dave.profile.identities[0].clone()))
+        .and_to(there)
+        .body(HELLO);
     let delivery = in_time("acknowledging a message", alice.client.send(message)).await??;
     let receipt = in_time("acknowledging a message", delivery).await??;
     let mut reached = receipt.failed.is_empty();
-    for person in [bob, &carol] {
+    dave.come_back().await?;
+    for person in [bob, &carol, &dave] {
         let mut incoming = person.client.incoming();
         let received = in_time("receiving a message", incoming.recv()).await?;
         let Some(mut received) = received else { return Ok(false) };
         reached &= received.bytes(HELLO.len()).await? == HELLO;
         received.acknowledge();
     }
-    say.step("one message from Alice has reached Bob here and Carol there");
+    say.step("one message from Alice has reached Bob here, Carol there, and Dave when he came back");
     carol.leave().await;
+    dave.leave().await;
     Ok(away.terminate().await?.success() && reached)
 }
 
