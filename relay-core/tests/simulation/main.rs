@@ -33,6 +33,12 @@ fn no_schedule_breaks_a_promise() {
     run_seeds(SEEDS, |seed| world::World::new(seed).run());
 }
 
+/// A mailbox went with its last message, which could not be read back, while its delivery was about to go on.
+#[test]
+fn a_schedule_that_once_failed_does_not_again() {
+    world::World::new(50_551).run();
+}
+
 #[test]
 fn no_schedule_of_presence_breaks_a_promise() {
     run_seeds(PRESENCE_SEEDS, |seed| presence::PresenceWorld::new(seed).run());

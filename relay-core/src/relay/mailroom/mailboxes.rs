@@ -192,7 +192,10 @@ impl Mailroom {
             }
             self.give_up_unreadable(around, key);
         }
-        self.deliver(around, id);
+        // With its last message the mailbox may be gone.
+        if self.mailboxes.contains(id.0 as usize) {
+            self.deliver(around, id);
+        }
     }
 
     /// Whether somebody still waits for this read.
