@@ -184,9 +184,9 @@ impl System {
                     count => format!("{count} shards"),
                 };
                 format!(
-                    "{shards}, commit_delay {} ms, further settings {:?}, else the defaults; every message \
+                    "{shards}, settings {:?}, else the defaults; every message \
                      acknowledged, flag A every {ASK_EVERY}",
-                    relay.commit_delay, relay.settings
+                    relay.settings
                 )
             }
             System::NatsCore => nats::configuration(false),

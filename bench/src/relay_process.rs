@@ -24,9 +24,6 @@ pub(crate) struct RelayOptions {
     /// Shards of the relay; 0 is one for each processor
     #[arg(long, default_value_t = 0)]
     pub(crate) shards: usize,
-    /// Milliseconds that a group commit waits for recipients that are online (storage.commit_delay)
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub(crate) commit_delay: u64,
     /// Where the relay's files go: the disk that is measured
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     pub(crate) dir: PathBuf,
@@ -194,7 +191,6 @@ fn configuration(options: &RelayOptions, path: &Path, address: SocketAddr) -> Re
     let mut config = Config::load(path)?;
     config.listen.sstp = vec![address];
     config.shards.count = options.shards;
-    config.storage.commit_delay = Duration::from_millis(options.commit_delay);
     config.log.level = tuning::LogLevel::Warn;
     let mut text = tuning::commented_toml(&config);
     for setting in &options.settings {

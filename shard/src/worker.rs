@@ -26,9 +26,7 @@ use glommio::spawn_local;
 use glommio::timer::sleep;
 use line::{Door, Line};
 use relay_core::http::server::HttpServerConfig;
-use relay_core::relay::{
-    Action, ConnectionId, MeshItem, ReadToken, Relay, RelayConfig, RemoteRelay, ShardId,
-};
+use relay_core::relay::{Action, ConnectionId, ReadToken, Relay, RelayConfig, RemoteRelay, ShardId};
 use relay_core::sstp::connection::Ended;
 use relay_core::store::{LogEntry, Position};
 use relay_core::time::Timestamp;
@@ -80,8 +78,6 @@ pub struct WorkerOptions {
     pub segment_bytes: u64,
     /// Payload bytes of one batch.
     pub batch_bytes: u64,
-    /// How long a batch waits for recipients that are online to acknowledge first.
-    pub commit_delay: Duration,
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
     /// Where to listen for TLS, and what to show there.
@@ -601,8 +597,8 @@ impl Worker {
         self.touched.replace(touched);
         self.post_letters();
         self.perform_actions();
-        // Subscribers wait for less than the timer task may sleep.
-        if self.relay.borrow().next_notify().is_some_and(|due| due < self.due.get()) {
+        // Subscribers and the log wait for less than the timer task may sleep.
+        if self.relay.borrow().next_soon().is_some_and(|due| due < self.due.get()) {
             self.sooner.raise();
         }
         if self.relay.borrow().has_appends() {
@@ -845,9 +841,6 @@ impl Worker {
         let mut batch: Vec<LogEntry> = Vec::new();
         loop {
             self.append.wait().await;
-            if !self.options.commit_delay.is_zero() && !self.stopping.get() {
-                sleep(self.options.commit_delay).await;
-            }
             if self.disk_full.get() {
                 self.relay.borrow_mut().take_deletions(&mut batch);
             } else {
@@ -947,17 +940,19 @@ impl Worker {
     }
 
     fn letters(self: &Rc<Self>, sender: Sender, letters: &mut Vec<Letter>) {
+        let mut now = self.now();
         for letter in letters.drain(..) {
             match (letter, sender) {
-                (Letter::Mesh(item), Sender::Shard(from)) => self.mesh_item(from, item),
-                (letter, _) => self.letter(letter),
+                (Letter::Mesh(item), Sender::Shard(from)) => {
+                    self.relay.borrow_mut().mesh_received(now, from, item);
+                }
+                (letter, _) => {
+                    self.letter(letter);
+                    now = self.now();
+                }
             }
         }
         self.relay.borrow_mut().mesh_drained();
-    }
-
-    fn mesh_item(&self, from: ShardId, item: MeshItem) {
-        self.relay.borrow_mut().mesh_received(self.now(), from, item);
     }
 
     fn letter(self: &Rc<Self>, letter: Letter) {

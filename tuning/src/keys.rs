@@ -247,9 +247,9 @@ settings! {
         segment_bytes: u64 as Size { min: 4 * MIB, max: 2 * GIB, step: 4 * KIB } => "64 MiB";
         /// The most that one group commit writes.
         batch_bytes: u64 as Size::between(256 * KIB, 256 * MIB) => "4 MiB";
-        /// How long a group commit waits for recipients that are online to acknowledge first, which spares the disk the
-        /// message. It delays the acknowledgement of mail for those who are not.
-        commit_delay: Duration as Time { min: 0, max: SECOND, step: 1 } => "0 ms";
+        /// How long mail that is on its way to all its recipients waits to be written: if they acknowledge it before, the disk
+        /// is spared. Mail for somebody who is not there, or is behind, is written at once.
+        commit_delay: Duration as Time { min: 0, max: SECOND, step: 1 } => "5 ms";
     }
     /// Whom the relay trusts.
     security: Security {

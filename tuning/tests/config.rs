@@ -54,7 +54,7 @@ fn the_least_file_has_every_default() {
     assert_eq!(config.mail.quota_per_device, 4_000_000_000);
     assert_eq!(config.storage.segment_bytes, 64 << 20);
     assert_eq!(config.storage.batch_bytes, 4 << 20);
-    assert_eq!(config.storage.commit_delay, Duration::ZERO);
+    assert_eq!(config.storage.commit_delay, Duration::from_millis(5));
     assert_eq!(config.security.registration, Registration::Open);
     assert_eq!((config.log.level, config.log.format), (LogLevel::Info, LogFormat::Text));
 }

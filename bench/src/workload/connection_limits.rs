@@ -176,7 +176,7 @@ mod tests {
 
     fn options(shards: usize, settings: &[&str]) -> RelayOptions {
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        RelayOptions { shards, commit_delay: 0, dir: "/tmp".into(), settings }
+        RelayOptions { shards, dir: "/tmp".into(), settings }
     }
 
     #[test]

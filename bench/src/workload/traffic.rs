@@ -83,7 +83,6 @@ pub(crate) fn describe_timing(report: &mut Report, timing: &Timing) {
 /// Writes the relay's settings into a report.
 pub(crate) fn describe_relay(report: &mut Report, relay: &RelayOptions) {
     report.setting("shards", relay.shards);
-    report.setting("commit_delay", format!("{} ms", relay.commit_delay));
     report.setting("dir", relay.dir.display().to_string());
     report.setting("set", relay.settings.clone());
 }

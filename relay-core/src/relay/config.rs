@@ -50,6 +50,9 @@ pub struct RelayConfig {
     pub lifetime: Duration,
     /// How long mail waits for a device that does not come; then all device-targeted mail for it is dropped.
     pub abandoned_after: Duration,
+    /// How long mail that is on its way to all its recipients waits to be written: if they acknowledge it before, it need not
+    /// be. Deletions wait as long.
+    pub commit_delay: Duration,
     /// Bytes that may wait for one identity.
     pub quota_per_identity: u64,
     /// Bytes that may wait for one device.
@@ -89,6 +92,7 @@ impl RelayConfig {
             deposit_by_anyone: false,
             lifetime: Duration::from_secs(30 * 24 * 3600),
             abandoned_after: Duration::from_secs(90 * 24 * 3600),
+            commit_delay: Duration::from_millis(5),
             quota_per_identity: 1_000_000_000,
             quota_per_device: 4_000_000_000,
             presence: PresenceConfig::default(),

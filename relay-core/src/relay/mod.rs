@@ -401,10 +401,10 @@ impl Relay {
         self.settle();
     }
 
-    /// Moves the records of the next batch into `batch`, about `most` payload bytes; empty if there are none. One batch is out
+    /// Moves the records that are due into `batch`, about `most` payload bytes; empty if there are none. One batch is out
     /// at a time: [`Relay::appended`] or [`Relay::append_failed`] comes before the next one.
     pub fn take_batch(&mut self, most: u64, batch: &mut Vec<LogEntry>) {
-        self.mailroom.take_batch(most, batch);
+        self.mailroom.take_batch(self.appends_by(), most, batch);
     }
 
     /// The same as [`Relay::take_batch`] without any mail, for a disk that is full: mail waits then, senders are held back by
@@ -413,9 +413,14 @@ impl Relay {
         self.mailroom.take_deletions(batch);
     }
 
-    /// Whether a batch is worth taking.
+    /// Whether a batch is worth taking now.
     pub fn has_appends(&self) -> bool {
-        self.mailroom.has_appends()
+        self.mailroom.appends_due().is_some_and(|due| due <= self.appends_by())
+    }
+
+    /// Up to when the log may take what waits for it.
+    fn appends_by(&self) -> Timestamp {
+        if self.draining { Timestamp(u64::MAX) } else { self.now }
     }
 
     /// Whether nothing waits for the log and nothing is being written.
@@ -460,8 +465,15 @@ impl Relay {
     /// When [`Relay::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Timestamp {
         let purging = self.mailroom.is_purging().then_some(self.now);
-        let due = [self.wheel.next(), self.presence.next_due(), self.links_due(), purging];
+        let due = [self.wheel.next(), self.next_soon(), self.links_due(), purging];
         due.into_iter().flatten().fold(self.sweep_at, Timestamp::min)
+    }
+
+    /// When to call [`Relay::handle_timeout`] for presence, or for records that are not due yet: sooner than the wheel may say,
+    /// and changed by any input.
+    pub fn next_soon(&self) -> Option<Timestamp> {
+        let appends = self.mailroom.appends_due().filter(|due| *due > self.appends_by());
+        self.presence.next_due().into_iter().chain(appends).min()
     }
 
     /// Acts on everything that is due.
@@ -594,6 +606,7 @@ impl Relay {
         let mut around = Surroundings {
             now: self.now,
             quota_per_identity: self.config.quota_per_identity,
+            commit_delay: self.config.commit_delay,
             mesh: &mut self.mesh,
             actions: &mut self.actions,
             stats: &mut self.stats,

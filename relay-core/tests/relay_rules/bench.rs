@@ -90,6 +90,7 @@ impl Bench {
         let urls = vec![Text::new(url).unwrap()];
         let connection = ConnectionConfig::new(Endpoint::Relay, urls, Text::EMPTY);
         let mut config = RelayConfig::new(Arc::new(connection), shards);
+        config.commit_delay = Duration::ZERO;
         change(&mut config);
         let config = Arc::new(config);
         let now = Timestamp(1_700_000_000_000);

@@ -15,6 +15,7 @@ mod limits;
 mod management;
 mod operator;
 mod pair;
+mod patience;
 mod peers;
 #[path = "../simulation/population.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]

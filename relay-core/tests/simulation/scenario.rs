@@ -153,6 +153,7 @@ impl Scenario {
         relay.shard_in_flight_bytes = dice.pick(&[2000, 100_000, 64 << 20]);
         relay.connection_output_bytes = dice.pick(&[1, 3000, 256 << 10]);
         relay.shard_output_bytes = dice.pick(&[1, 5000, 256 << 20]);
+        relay.commit_delay = Duration::from_millis(dice.pick(&[0, 5, 200]));
         relay.mesh_queue_items = dice.pick(&[1, 20, 4096]);
         if small_quota {
             relay.quota_per_device = 20_000;

@@ -4,12 +4,13 @@ use super::appends::PendingPart;
 use super::{Mailroom, MessageKey, PartState, Surroundings};
 use crate::relay::mesh::MeshItem;
 use crate::store::{Chain, LogEntry, MessageHead, Position};
+use crate::time::Timestamp;
 use bytes::Bytes;
 
 impl Mailroom {
-    /// Whether something waits for a batch.
-    pub(in crate::relay) fn has_appends(&self) -> bool {
-        !self.appends.is_empty()
+    /// When the next batch should be taken; `None` if nothing waits for one, or while one is out.
+    pub(in crate::relay) fn appends_due(&self) -> Option<Timestamp> {
+        self.appends.due().filter(|_| !self.appends.batch_out)
     }
 
     /// Whether nothing waits and nothing is being written.
@@ -17,12 +18,12 @@ impl Mailroom {
         self.appends.is_settled()
     }
 
-    /// Moves what waits to be appended into `batch`, up to about `most` payload bytes. One batch is out at a time.
-    pub(in crate::relay) fn take_batch(&mut self, most: u64, batch: &mut Vec<LogEntry>) {
+    /// Moves what is due to be appended into `batch`, up to about `most` payload bytes. One batch is out at a time.
+    pub(in crate::relay) fn take_batch(&mut self, now: Timestamp, most: u64, batch: &mut Vec<LogEntry>) {
         self.appends.take_deletions(batch);
         let mut bytes = 0;
         while bytes < most {
-            let Some(PendingPart { key, id, index }) = self.appends.next_part() else { break };
+            let Some(PendingPart { key, id, index }) = self.appends.next_part(now) else { break };
             let Some(message) = self.messages.get_mut(key as usize).filter(|message| message.id == id) else {
                 continue;
             };
@@ -105,7 +106,7 @@ impl Mailroom {
                     first: position,
                     recipient,
                 };
-                self.appends.delete(entry);
+                self.appends.delete(entry, around.patience());
             }
         }
         let durable = message.parts.iter().all(|part| matches!(part.state, PartState::Durable(_)));

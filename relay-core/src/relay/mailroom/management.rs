@@ -52,7 +52,7 @@ impl Mailroom {
                 .filter(|(place, id)| mailboxes.contains(*id) && !found.is_excluded(*place as u32))
                 .map(|(place, _)| place as u32)
                 .collect();
-            self.exclude(message, &excluded);
+            self.exclude(around, message, &excluded);
             self.absorb_if_unwanted(around, message);
         }
         self.fault(around, key, mailboxes, StatusId::LockedOut);

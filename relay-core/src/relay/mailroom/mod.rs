@@ -35,6 +35,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use sweep::Sweep;
 pub(super) use sweep::SweepRules;
 
@@ -43,9 +44,18 @@ pub(super) struct Surroundings<'a> {
     pub(super) now: Timestamp,
     /// Bytes that may wait for an identity without a quota of its own.
     pub(super) quota_per_identity: u64,
+    /// How long the log may wait for recipients to acknowledge.
+    pub(super) commit_delay: Duration,
     pub(super) mesh: &'a mut Mesh,
     pub(super) actions: &'a mut VecDeque<Action>,
     pub(super) stats: &'a mut RelayStats,
+}
+
+impl Surroundings<'_> {
+    /// When a record is due that may become needless before.
+    fn patience(&self) -> Timestamp {
+        self.now + self.commit_delay
+    }
 }
 
 /// Index of a message in the slab.
@@ -347,13 +357,16 @@ impl Mailroom {
         let (route_index, last) = (part.route.index, part.last);
         around.stats.deposited_bytes += u64::from(part.payload_bytes);
         self.charge(around, (from, route_index), key, part.payload_bytes);
-        self.add_part(key, part);
+        let pending = self.add_part(key, part);
         if begun.is_some() || !last {
             let route = self.routes.get_mut(&(from, route_index)).expect("looked up above");
             route.incoming = (!last).then_some(key);
         }
-        if last {
-            self.message_arrived(around, key);
+        let on_its_way = last && self.message_arrived(around, key);
+        match pending {
+            Some(pending) if on_its_way => self.appends.push_patient(pending, around.patience()),
+            Some(pending) => self.appends.push(pending),
+            None => {}
         }
         self.absorb_if_unwanted(around, key);
     }
@@ -425,13 +438,13 @@ impl Mailroom {
             return;
         }
         let recipients = message.recipients.clone();
-        self.exclude(key, &full);
+        self.exclude(around, key, &full);
         let mailboxes = full.iter().map(|&place| recipients.mailboxes[place as usize]).collect();
         self.fault(around, route, &mailboxes, StatusId::QuotaWouldBeExceeded);
     }
 
     /// Takes recipients, by their places, out of a message whose end has not arrived.
-    fn exclude(&mut self, key: MessageKey, places: &[u32]) {
+    fn exclude(&mut self, around: &Surroundings<'_>, key: MessageKey, places: &[u32]) {
         let message = &mut self.messages[key as usize];
         message.pending -= places.len() as u32;
         message.excluded.extend_from_slice(places);
@@ -440,7 +453,7 @@ impl Mailroom {
         for &place in places {
             let usage = self.mailboxes[recipients.mailboxes[place as usize].0 as usize].usage;
             self.usage[usage as usize].bytes -= bytes;
-            self.forget_recipient(key, place);
+            self.forget_recipient(around, key, place);
         }
     }
 
@@ -464,7 +477,8 @@ impl Mailroom {
         around.mesh.send(key.0, MeshItem::Fault { route, recipients, status });
     }
 
-    fn add_part(&mut self, key: MessageKey, part: DepositPart) {
+    /// Gives what is to be written of it.
+    fn add_part(&mut self, key: MessageKey, part: DepositPart) -> Option<PendingPart> {
         let message = &mut self.messages[key as usize];
         let index = message.part_count();
         debug_assert_eq!(index, part.index, "parts arrive in order");
@@ -477,33 +491,39 @@ impl Mailroom {
             bytes: part.payload_bytes,
             state: if wanted { PartState::Queued } else { PartState::Dropped },
         });
-        if wanted {
-            self.appends.push(PendingPart { key, id: message.id, index });
-        }
+        wanted.then_some(PendingPart { key, id: message.id, index })
     }
 
-    /// The last part is here: into the mailboxes with it.
-    fn message_arrived(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {
+    /// The last part is here: into the mailboxes with it. Tells whether it is on its way to all its recipients.
+    fn message_arrived(&mut self, around: &mut Surroundings<'_>, key: MessageKey) -> bool {
         let message = &self.messages[key as usize];
         if let [mailbox] = message.recipients.mailboxes[..] {
-            if !message.is_excluded(0) {
-                self.enqueue(around, mailbox, key, 0);
-            }
-            return;
+            return message.is_excluded(0) || self.enqueue(around, mailbox, key, 0);
         }
         let recipients = message.recipients.clone();
         let excluded = message.excluded.clone();
+        let mut on_its_way = true;
         for (position, mailbox) in recipients.mailboxes.iter().enumerate() {
             let position = position as u32;
             if excluded.binary_search(&position).is_err() {
-                self.enqueue(around, *mailbox, key, position);
+                on_its_way &= self.enqueue(around, *mailbox, key, position);
             }
         }
+        on_its_way
     }
 
-    fn enqueue(&mut self, around: &mut Surroundings<'_>, id: MailboxId, key: MessageKey, position: u32) {
+    /// Tells whether the message is on its way.
+    fn enqueue(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        id: MailboxId,
+        key: MessageKey,
+        position: u32,
+    ) -> bool {
         self.mailboxes[id.0 as usize].queue.push_back((key, position));
         self.deliver(around, id);
+        let mailbox = &self.mailboxes[id.0 as usize];
+        mailbox.delivery.handed() == mailbox.queue.len()
     }
 
     /// A message, or the beginning of one, that nobody is to get is not kept; but its origin must see it through.
@@ -550,17 +570,17 @@ impl Mailroom {
         if message.pending == 0 {
             return self.finish(around, key);
         }
-        self.forget_recipient(key, position);
+        self.forget_recipient(around, key, position);
     }
 
     /// Sees to it that the log learns that one of several recipients needs the message no more.
-    fn forget_recipient(&mut self, key: MessageKey, position: u32) {
+    fn forget_recipient(&mut self, around: &Surroundings<'_>, key: MessageKey, position: u32) {
         let message = &mut self.messages[key as usize];
         match message.parts.first().map(|part| part.state) {
             Some(PartState::Durable(first)) => {
                 let (id, family) = (message.id, message.family);
                 let entry = LogEntry::DeleteRecipient { id, family, first, recipient: position };
-                self.appends.delete(entry);
+                self.appends.delete(entry, around.patience());
             }
             _ => message.done_early.push(position),
         }
@@ -588,7 +608,7 @@ impl Mailroom {
         }
         let message = self.messages.remove(key as usize);
         if !durable {
-            return;
+            return self.forget_needless_parts();
         }
         let parts: SmallVec<[Position; 1]> = message
             .parts
@@ -599,7 +619,14 @@ impl Mailroom {
             })
             .collect();
         let (id, family) = (message.id, message.family);
-        self.appends.delete(LogEntry::Delete { id, family, parts });
+        self.appends.delete(LogEntry::Delete { id, family, parts }, around.patience());
+    }
+
+    /// The log need not be woken for what was delivered before it was due.
+    fn forget_needless_parts(&mut self) {
+        let messages = &self.messages;
+        self.appends
+            .forget_parts(|part| messages.get(part.key as usize).is_some_and(|found| found.id == part.id));
     }
 
     fn tell_completed(&mut self, around: &mut Surroundings<'_>, key: MessageKey) {

@@ -148,11 +148,6 @@ impl Presence {
 
 /// Between shards, and in time.
 impl Relay {
-    /// When the driver should call [`Relay::handle_timeout`] for presence: sooner than the wheel may say.
-    pub fn next_notify(&self) -> Option<Timestamp> {
-        self.presence.next_due()
-    }
-
     /// What presence holds at present.
     pub fn presence(&self) -> PresenceCounts {
         let (watched, subscriptions) = self.presence.watched.counts();

@@ -373,7 +373,7 @@ impl PresenceWorld {
     fn is_at_rest(&mut self) -> bool {
         let shards = self.relays.len() as u16;
         let is_quiet = |relay: &mut Relay| {
-            relay.next_notify().is_none() && (0..shards).all(|to| relay.outbox(ShardId(to)).is_empty())
+            relay.next_soon().is_none() && (0..shards).all(|to| relay.outbox(ShardId(to)).is_empty())
         };
         self.relays.iter_mut().all(is_quiet)
             && self.mesh.iter().flatten().all(VecDeque::is_empty)
