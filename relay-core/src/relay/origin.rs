@@ -225,7 +225,7 @@ impl Relay {
         remote: RemoteGroups,
         entries: Option<Box<[FanoutEntry]>>,
     ) {
-        let groups = routes::group(recipients, self.config.shards);
+        let (groups, again) = routes::group(recipients, self.config.shards);
         let local: usize = groups.iter().map(|group| group.recipients.len()).sum();
         let live = local + remote.iter().map(|(_, members)| members.len()).sum::<usize>();
         let mut routes = SmallVec::new();
@@ -244,7 +244,7 @@ impl Relay {
         let peer = self.peer_mut(id);
         let stops = peer.stopped || held > 0;
         let response = if stops { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
-        peer.senders.insert(session, Sender { routes, entries, live, incoming: None, held });
+        peer.senders.insert(session, Sender { routes, entries, live, again, incoming: None, held });
         peer.connection.respond(session, response);
     }
 
@@ -383,7 +383,8 @@ impl Relay {
         let Some(sender) = peer.senders.get_mut(&session) else { return };
         sender.live -= recipients.len();
         if sender.entries.is_some() || status == StatusId::LockedOut {
-            self.report_faults(id, session, recipients, status);
+            let indexes = routes::all_indexes(recipients, &sender.again);
+            self.report_faults(id, session, &indexes, status);
         } else {
             self.connection(id).close_session(session, CloseReason::QuotaWouldBeExceeded);
             self.end_sender(id, session, EndedBy::Relay);

@@ -5,6 +5,7 @@ use super::half_open::Source;
 use super::home::ShardId;
 use super::mesh::{ConnectionId, DepositId};
 use super::mesh::{OutletId, RouteId, Target};
+use super::routes::NamedAgain;
 use super::strangers::Turn;
 use crate::address::{AccountUrl, DeviceUrl};
 use crate::security::Challenge;
@@ -94,6 +95,8 @@ pub(super) struct Sender {
     pub(super) entries: Option<Box<[FanoutEntry]>>,
     /// Recipients that are not in fault.
     pub(super) live: usize,
+    /// Where the FanoutOpen names somebody again.
+    pub(super) again: NamedAgain,
     /// The message whose end has not arrived.
     pub(super) incoming: Option<DepositId>,
     /// Routes for which the session has to hold.

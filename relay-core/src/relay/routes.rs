@@ -5,7 +5,8 @@ use super::home::{self, ShardId};
 use super::mesh::RouteRecipient;
 use crate::address::MailboxAddress;
 use crate::store::Family;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 /// URLs of the recipients of one route, in bytes. A record must fit into the smallest segment, 4 MiB; some 5000 recipients
 /// with URLs as our tools make them do.
@@ -22,14 +23,39 @@ pub(super) struct Group {
     url_bytes: usize,
 }
 
-/// Sorts recipients into groups. Who is named again is passed over: a message is delivered once.
-pub(super) fn group(recipients: Vec<RouteRecipient>, shards: u16) -> Vec<Group> {
+/// Those who were named again, by their indexes in the FanoutOpen: first where they were named first, then where again. Ascending.
+pub(super) type NamedAgain = Vec<(u16, u16)>;
+
+/// All indexes of `recipients`, which are given by those where they were named first.
+pub(super) fn all_indexes(recipients: &[u16], again: &NamedAgain) -> Vec<u16> {
+    let mut all = recipients.to_vec();
+    if !again.is_empty() {
+        for &first in recipients {
+            let from = again.partition_point(|(named, _)| *named < first);
+            all.extend(
+                again[from..].iter().take_while(|(named, _)| *named == first).map(|&(_, index)| index),
+            );
+        }
+        all.sort_unstable();
+    }
+    all
+}
+
+/// Sorts recipients into groups. Who is named again is in none: a message is delivered once.
+pub(super) fn group(recipients: Vec<RouteRecipient>, shards: u16) -> (Vec<Group>, NamedAgain) {
     let mut groups: Vec<Group> = Vec::new();
-    let mut known: HashSet<MailboxAddress> = HashSet::new();
+    let mut known: HashMap<MailboxAddress, u16> = HashMap::new();
+    let mut again = NamedAgain::new();
     let several = recipients.len() > 1;
     for recipient in recipients {
-        if several && !known.insert(recipient.address.clone()) {
-            continue;
+        if several {
+            match known.entry(recipient.address.clone()) {
+                Entry::Vacant(entry) => _ = entry.insert(recipient.index),
+                Entry::Occupied(entry) => {
+                    again.push((*entry.get(), recipient.index));
+                    continue;
+                }
+            }
         }
         let shard = home::home(&recipient.address.account, shards);
         let family = if recipient.address.device.is_some() { Family::Device } else { Family::Identity };
@@ -49,7 +75,8 @@ pub(super) fn group(recipients: Vec<RouteRecipient>, shards: u16) -> Vec<Group> 
             }
         }
     }
-    groups
+    again.sort_unstable();
+    (groups, again)
 }
 
 fn url_bytes(address: &MailboxAddress) -> usize {
@@ -77,7 +104,8 @@ mod tests {
     fn there_is_one_group_for_each_home_and_family() {
         let recipients =
             (0..100).flat_map(|n| [recipient(2 * n, n, Some("d"), 1), recipient(2 * n + 1, n, None, 1)]);
-        let groups = group(recipients.collect(), 3);
+        let (groups, again) = group(recipients.collect(), 3);
+        assert!(again.is_empty());
         assert_eq!(groups.len(), 6);
         assert_eq!(groups.iter().map(|group| group.recipients.len()).sum::<usize>(), 200);
         for group in groups {
@@ -89,15 +117,18 @@ mod tests {
     #[test]
     fn who_is_named_twice_is_there_once() {
         let twice = vec![recipient(0, 7, None, 1), recipient(1, 7, Some("d"), 1), recipient(2, 7, None, 1)];
-        let indexes: Vec<_> =
-            group(twice, 1).iter().flat_map(|group| &group.recipients).map(|it| it.index).collect();
+        let (groups, again) = group(twice, 1);
+        let indexes: Vec<_> = groups.iter().flat_map(|group| &group.recipients).map(|it| it.index).collect();
         assert_eq!(indexes, [0, 1]);
+        assert_eq!(again, [(0, 2)]);
+        assert_eq!(all_indexes(&[0, 1], &again), [0, 1, 2]);
+        assert_eq!(all_indexes(&[1], &again), [1]);
     }
 
     #[test]
     fn what_names_the_recipients_of_a_record_is_bounded() {
         let recipients = (0..2500).map(|n| recipient(n, n, None, 1024)).collect();
-        let groups = group(recipients, 1);
+        let (groups, _) = group(recipients, 1);
         assert_eq!(groups.len(), 3, "2.6 MB of URLs");
         assert!(groups.iter().all(|group| group.url_bytes <= MOST_URL_BYTES));
         assert_eq!(groups.iter().map(|group| group.recipients.len()).sum::<usize>(), 2500);

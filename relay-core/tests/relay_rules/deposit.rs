@@ -320,3 +320,25 @@ fn a_fanout_open_as_long_as_a_command_can_be_is_stored_in_records_of_bounded_hea
         assert_eq!(bench.lengths(recipient), [100, 100], "once as a device and once as an identity");
     }
 }
+
+#[test]
+fn who_is_named_twice_in_a_fanout_falls_out_of_it_under_both_names() {
+    for version in [Version::V1_5, Version::V1_6] {
+        let mut bench = Bench::with(1, |config| config.quota_per_device = 250);
+        let sender = bench.device_of(0, version);
+        let session = bench.open(sender, 2, true);
+        bench.send(sender, session, flags::A, 200);
+        let entries = [2, 1, 2, 1, 2].map(|account| bench.entry(account, true));
+        let session = bench.fanout(sender, "resource", &entries);
+        bench.events(sender);
+        bench.send(sender, session, flags::A, 100);
+        let statuses = match version {
+            Version::V1_5 => (0..3).map(|_| status(session, &entries[0], &[])).collect(),
+            Version::V1_6 => vec![status(session, &entries[0], &[0, 2, 4])],
+        };
+        assert_eq!(bench.acknowledged(sender), [100]);
+        assert_eq!(bench.events(sender), statuses);
+        let recipient = bench.device(1);
+        assert_eq!(bench.lengths(recipient), [100]);
+    }
+}
