@@ -122,7 +122,7 @@ impl Listener {
     pub fn wrap(&self, socket: Socket) -> io::Result<Socket> {
         if let Protocol::Tls(certificate) = &self.protocol {
             let session = certificate.accept().map_err(io::Error::other)?;
-            socket.tls.replace(Some(Tls { session, sending: false }));
+            socket.tls.replace(Some(Box::new(Tls { session, sending: false })));
         }
         Ok(socket)
     }
@@ -138,7 +138,8 @@ fn set_options(listener: &socket2::Socket, peer_timeout: Duration) -> io::Result
 /// A connected socket, perhaps with TLS around it; who uses it does not see the difference.
 pub struct Socket {
     stream: RefCell<TcpStream>,
-    tls: RefCell<Option<Tls>>,
+    /// Apart, since most have none.
+    tls: RefCell<Option<Box<Tls>>>,
 }
 
 struct Tls {
@@ -160,7 +161,7 @@ impl Socket {
 
     /// Takes over a socket that another shard gave away. Must be called on a glommio executor.
     pub fn adopt(fd: OwnedFd, tls: Option<TlsSession>) -> Self {
-        let tls = tls.map(|session| Tls { session, sending: false });
+        let tls = tls.map(|session| Box::new(Tls { session, sending: false }));
         Self { stream: RefCell::new(adopt_stream(fd)), tls: RefCell::new(tls) }
     }
 

@@ -548,7 +548,11 @@ impl Worker {
             })
             .await;
             match received {
-                None if carrier.fate.get() == Fate::Linger => return self.linger(&carrier.socket).await,
+                None if carrier.fate.get() == Fate::Linger => {
+                    // A task of its own, or every reader would be as large as it.
+                    spawn_local(async move { self.linger(&carrier.socket).await }).detach();
+                    return;
+                }
                 None => return,
                 Some(Ok(Some(bytes))) => {
                     if carrier.socket.wants_write() {

@@ -247,6 +247,8 @@ impl Relay {
         let shard = home::home(&account, self.config.shards);
         let peer = self.peer_mut(id);
         if !peer.collects.iter().any(|(_, collected)| *collected == target) {
+            // Most connections collect for one account on one device.
+            peer.collects.reserve_exact(2_usize.saturating_sub(peer.collects.len()));
             peer.collects.push((shard, target.clone()));
             self.mesh.send(shard, MeshItem::Collect { target, connection: id });
         }
@@ -277,6 +279,7 @@ impl Relay {
             HelloVerdict::Challenged { token, challenge } => {
                 let challenge = Some(Box::new(challenge));
                 let peer = self.peer_mut(id);
+                peer.attachments.reserve_exact(1_usize.saturating_sub(peer.attachments.len()));
                 peer.attachments.push(Attachment { event, account, challenge });
                 peer.connection.attach_response(event, token);
             }

@@ -15,7 +15,7 @@ pub(super) enum Session {
     /// We sent Open or FanoutOpen.
     Outbound(OutboundState),
     /// The peer sent Open or FanoutOpen.
-    Inbound(Receiving),
+    Inbound(Box<Receiving>),
     /// An Attach exchange: alive until the account is detached.
     Attach,
     /// A Register exchange: ends with its RegisterResponse.

@@ -7,7 +7,7 @@ use crate::sstp::command::{
     SessionStatus, Version,
 };
 use crate::sstp::profile::{self, flags};
-use crate::sstp::session::{OutOfState, OutboundState, Receiving, Session};
+use crate::sstp::session::{OutOfState, OutboundState, Session};
 use crate::sstp::text::Text;
 use crate::sstp::whole_message::WholeMessage;
 use crate::time::Timestamp;
@@ -214,7 +214,7 @@ impl Connection {
                 Ok(false)
             }
             Entry::Vacant(vacant) => {
-                vacant.insert(Session::Inbound(Receiving::default()));
+                vacant.insert(Session::Inbound(Box::default()));
                 self.tombstones.remove(session);
                 Ok(true)
             }
