@@ -53,6 +53,9 @@ put 644 "$top/tuning/REFERENCE.md" usr/share/doc/furrow-relay/REFERENCE.md
 put 644 "$top/systemd/INSTALL.md" usr/share/doc/furrow-relay/INSTALL.md
 put 644 "$top/systemd/RUNBOOK.md" usr/share/doc/furrow-relay/RUNBOOK.md
 put 644 "$top/systemd/grafana-dashboard.json" usr/share/doc/furrow-relay/grafana-dashboard.json
+put 644 "$top/PROTOCOL.md" usr/share/doc/furrow-relay/PROTOCOL.md
+put 644 "$top/wireshark/furrow-sstp.lua" usr/share/furrow-relay/wireshark/furrow-sstp.lua
+put 644 "$top/wireshark/README.md" usr/share/furrow-relay/wireshark/README.md
 put 644 "$top/SECURITY.md" usr/share/doc/furrow-relay/SECURITY.md
 put 644 "$top/LICENSE-MIT" usr/share/doc/furrow-relay/copyright
 
