@@ -25,9 +25,12 @@ impl Manual {
     /// # Errors
     /// What the system says of a folder or file.
     pub fn write(&self, mut command: Command) -> io::Result<()> {
+        // `help` explains itself; pages about it would be as many again as all others.
+        let mut pages = command.clone().disable_help_subcommand(true);
         // Otherwise only the first level of subcommands knows its whole name.
+        pages.build();
         command.build();
-        clap_mangen::generate_to(command.clone(), folder(&self.directory, "man/man1")?)?;
+        clap_mangen::generate_to(pages, folder(&self.directory, "man/man1")?)?;
         let name = command.get_name().to_owned();
         for (shell, place) in [
             (Shell::Bash, "bash-completion/completions"),
@@ -62,6 +65,7 @@ mod tests {
         let read = |path: &str| std::fs::read_to_string(manual.directory.join(path)).unwrap();
         assert!(read("man/man1/outer.1").contains("comes out"));
         assert!(read("man/man1/outer-inner.1").contains("deep"));
+        assert!(!manual.directory.join("man/man1/outer-help.1").exists());
         assert!(read("bash-completion/completions/outer.bash").contains("--deep"));
         assert!(read("zsh/vendor-completions/_outer").contains("--deep"));
         assert!(read("fish/vendor_completions.d/outer.fish").contains("deep"));

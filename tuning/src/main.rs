@@ -1,11 +1,12 @@
 //! `relayctl`: the operator's command line. It checks and explains the relay's configuration, asks and tells a running
-//! relay through its operator socket, looks after the mail on disk, hands what concerns users on to relayd, and is a
-//! management server to relays.
+//! relay through its operator socket, looks after the mail on disk, plans machines, hands what concerns users on to relayd, and is
+//! a management server to relays.
 #![forbid(unsafe_code)]
 
 mod machine;
 mod manager;
 mod operate;
+mod plan;
 mod store;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -23,6 +24,7 @@ Examples:
   relayctl config check furrow.toml
   relayctl config explain limits.message_bytes
   relayctl host check
+  relayctl plan --users 20000 --devices 40000 --message-rate 200
   relayctl user token --data /var/lib/furrow --account grooveAccount://...@
   relayctl manager user add --keys manager.key --relay relay-identity.toml --file users.csv
   relayctl status
@@ -94,6 +96,9 @@ enum Command {
     Manager(manager::ManagerCommand),
     #[command(flatten)]
     Operate(operate::Operate),
+    /// Estimate the machine that a relay needs for so many users and so much mail, and its settings.
+    #[command(after_help = plan::HELP)]
+    Plan(plan::Arguments),
     /// Verify, list, rebuild, back up and restore stored mail.
     #[command(subcommand, after_help = STORE_HELP)]
     Store(store::StoreCommand),
@@ -161,6 +166,7 @@ fn main() -> ExitCode {
         }
         Command::Manager(command) => manager::run(command),
         Command::Operate(command) => operate(command),
+        Command::Plan(arguments) => plan(&arguments),
         Command::Store(command) => look_after(command),
     }
 }
@@ -171,6 +177,16 @@ fn operate(command: operate::Operate) -> ExitCode {
         Err(error) => {
             eprintln!("relayctl: {error}");
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}
+
+fn plan(arguments: &plan::Arguments) -> ExitCode {
+    match plan::answer(arguments) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            eprintln!("relayctl: {error}");
+            ExitCode::from(2)
         }
     }
 }

@@ -114,11 +114,16 @@ impl Capture {
         Some(text.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect())
     }
 
-    /// All values of one field, packet after packet; checks that a second look at the packets gives the same.
-    pub(crate) fn values(&self, field: &str) -> Option<Vec<String>> {
-        let once = self.dissect(field, &[field], 1)?;
-        assert_eq!(self.dissect(field, &[field], 2)?, once, "{field} differs in a second pass");
-        Some(once.iter().flat_map(|line| line[0].split(',')).map(str::to_owned).collect())
+    /// For each field all its values but the empty ones, packet after packet, joined by commas; checks that a second look at
+    /// the packets gives the same.
+    pub(crate) fn values<const N: usize>(&self, fields: [&str; N]) -> Option<[String; N]> {
+        let once = self.dissect("tcp", &fields, 1)?;
+        assert_eq!(self.dissect("tcp", &fields, 2)?, once, "a second pass differs");
+        Some(std::array::from_fn(|field| {
+            let values =
+                once.iter().flat_map(|line| line[field].split(',')).filter(|value| !value.is_empty());
+            values.collect::<Vec<_>>().join(",")
+        }))
     }
 
     /// The numbers of the connections that have a packet which `filter` shows.
