@@ -183,7 +183,7 @@ fn all_commands_of_both_versions_are_read_however_they_are_cut_into_segments() {
         // The acknowledgement points at the packet in which the second message ended.
         let ends = capture.dissect("gsstp.command == 0x0f", &["frame.number"], 1).unwrap();
         let expected = [
-            &ids.join(","),
+            &ids.join(",")[..],
             "grooveDNS://relay",
             "dpp://relay/alice,dpp://relay/second",
             "Furrow Client 0.1 1",

@@ -151,7 +151,7 @@ fn preset_for(shards: f64, connections: f64) -> Option<&'static str> {
 fn config_of(preset: Option<&str>) -> Config {
     let name = preset.map(|name| format!("preset = \"{name}\"\n")).unwrap_or_default();
     let text = format!("{name}[relay]\nurl = \"grooveDNS://plan\"\n");
-    Config::parse_for_any_host(&text, "plan").expect("presets are right, which their own tests show")
+    Config::parse(&text, "plan").expect("presets are right, which their own tests show")
 }
 
 /// A number that is easy to read and not below: two digits, then zeros.
@@ -409,8 +409,8 @@ mod tests {
                     presets.insert(plan.preset);
                     let name =
                         plan.settings.replace("[shards]", "[relay]\nurl = \"grooveDNS://r\"\n[shards]");
-                    let config = Config::parse_for_any_host(&name, "plan")
-                        .unwrap_or_else(|errors| panic!("{name}\n{errors}"));
+                    let config =
+                        Config::parse(&name, "plan").unwrap_or_else(|errors| panic!("{name}\n{errors}"));
                     let room = config.limits.connections_per_shard * config.shards.count;
                     assert!(
                         room as f64 >= plan.work.connections
