@@ -112,6 +112,17 @@ if [ "${1:-}" = --booted ]; then
     systemctl start $unit || fail "the relay does not start after the file was mended"
     say "a wrong configuration ends it with 2, once"
 
+    # A backup of the running relay, and a restore after its disk is gone, as INSTALL.md has them.
+    as_furrow() { runuser -u furrow -- "$@"; }
+    as_furrow relayctl store backup /var/lib/furrow/data --to /var/lib/furrow/backup || fail "no backup of a running relay"
+    as_furrow relayctl store verify /var/lib/furrow/backup || fail "the backup is not whole"
+    systemctl stop furrow-relayd.socket $unit
+    rm -r /var/lib/furrow/data
+    as_furrow mkdir -m 700 /var/lib/furrow/data
+    as_furrow relayctl store restore /var/lib/furrow/backup --to /var/lib/furrow/data || fail "the backup is not restored"
+    systemctl start furrow-relayd.socket $unit || fail "the relay does not start with what was restored"
+    say "backed up while it ran, restored into an empty folder"
+
     received=$(sstp --dir /tmp/bob receive --stdout --count 3 | sort | tr '\n' ' ')
     [ "$received" = "one three two " ] || fail "of three messages came: $received"
     say "all mail is there after all this"

@@ -25,14 +25,14 @@ Examples:
   relayctl config explain limits.message_bytes
   relayctl host check
   relayctl plan --users 20000 --devices 40000 --message-rate 200
-  relayctl user token --data /var/lib/furrow --account grooveAccount://...@
+  relayctl user token --data /var/lib/furrow/data --account grooveAccount://...@
   relayctl manager user add --keys manager.key --relay relay-identity.toml --file users.csv
   relayctl status
   relayctl top
   relayctl mailboxes --order slowest --most 5 --json
   relayctl devices clear-keys --device dpp://relay.example.com/...
   relayctl drain
-  relayctl store verify /var/lib/furrow
+  relayctl store verify /var/lib/furrow/data
 
 Every command that talks to a running relay has --json.";
 
@@ -56,13 +56,13 @@ Exit codes: 0 the answer is on standard output, 1 it could not be written, 2 the
 const STORE_HELP: &str = "\
 Examples:
   Is everything that the relay has stored still readable?
-    relayctl store verify /var/lib/furrow
+    relayctl store verify /var/lib/furrow/data
   Copy mail and users while the relay runs, the small urgent mail first:
-    relayctl store backup /var/lib/furrow --to /backup/monday --identity-first
+    relayctl store backup /var/lib/furrow/data --to /backup/monday --identity-first
   Bring the urgent mail back, start the relay, and bring the rest later:
-    relayctl store restore /backup/monday --to /var/lib/furrow --only identity
+    relayctl store restore /backup/monday --to /var/lib/furrow/data --only identity
   Keep what can be read of a damaged log:
-    relayctl store rebuild /var/lib/furrow
+    relayctl store rebuild /var/lib/furrow/data
 
 Exit codes: 0 all is well, 1 something is lost or failed, 2 the command line is wrong.";
 
