@@ -44,6 +44,11 @@ impl Capture {
         Self { file, packets: 0, connections: 0 }
     }
 
+    /// How many there are; tshark counts them from 1.
+    pub(crate) fn packets(&self) -> u32 {
+        self.packets
+    }
+
     /// A new connection to this port. tshark numbers them from 0 in the order of their first packets.
     pub(crate) fn connect(&mut self, server_port: u16) -> Tcp {
         self.connections += 1;
