@@ -282,6 +282,13 @@ fn notes(load: &Load, work: &Work, needs: &Needs) -> Vec<String> {
         "More than 600 000 connections on a shard were never measured.".into(),
     );
     note(
+        needs.memory_mail > needs.memory / 2.0 && needs.memory > 16e9,
+        format!(
+            "Most of the memory is what the relay remembers of mail that waits: {}. A shorter mail.lifetime, or more relays, need less.",
+            super::print::bytes(needs.memory_mail)
+        ),
+    );
+    note(
         load.away_seconds > load.lifetime_seconds,
         "Mail is deleted before most recipients come for it: the lifetime is shorter than they are away."
             .into(),
