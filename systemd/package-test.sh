@@ -18,6 +18,7 @@ done
 cp "$package" "$tree/tmp/furrow.deb"
 inside dpkg --install /tmp/furrow.deb
 for file in /usr/bin/relayd /etc/furrow/furrow.toml /etc/furrow/relay.key /usr/share/man/man1/relayd.1.gz \
+    /usr/share/man/man1/relayctl-plan.1.gz /usr/share/furrow-relay/wireshark/furrow-sstp.lua \
     /usr/share/bash-completion/completions/relayctl.bash /etc/systemd/system/multi-user.target.wants/furrow-relayd.service; do
     inside test -e "$file" || inside test -L "$file" || fail "$file is missing"
 done

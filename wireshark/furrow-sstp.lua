@@ -4,6 +4,7 @@
 --
 -- It decodes and never judges a relay's decisions: what it calls malformed is what a relay refuses, what it calls odd
 -- (a count above what is outstanding, a session that nobody opened) may be the fault of a capture that began too late.
+-- It is one file, since a plugin is copied as one.
 
 set_plugin_info({ version = "0.1.0", author = "The Furrow authors", description = "SSTP, the relay protocol of Groove" })
 
@@ -367,6 +368,9 @@ local TOKENS = {
         [16] = { S.identity, S.pre_auth, S.mac },
     },
 }
+-- What is shown of a field without bytes, which has no value to filter by.
+local EMPTY = {}
+for name, field in pairs(S) do EMPTY[field] = "empty: " .. name end
 local MINORS = { [1] = { [3] = true, [4] = true }, [2] = { [0] = true } }
 
 -- The six fields of a legacy public keys object.
@@ -409,7 +413,7 @@ local function security_token(range, tree)
                     reading(function() public_keys(cursor(value, added)) end, added, SE.malformed)
                 end
             else
-                item:add(field, c.range:range(c.at - 2, 2), ""):append_text(" (empty)")
+                item:add(c.range:range(c.at - 2, 2), EMPTY[field])
             end
         end
         c:done()
