@@ -188,7 +188,7 @@ mod tests {
     fn a_report_without_a_figure_of_the_relay_is_refused_with_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
-        let mut refused = |text: &str| {
+        let refused = |text: &str| {
             std::fs::write(&path, text).unwrap();
             Measured::ours().take_report(&path).unwrap_err().to_string()
         };
