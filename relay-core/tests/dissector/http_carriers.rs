@@ -14,7 +14,7 @@ const ECHO: &[u8] = b"GroovePing: 1.0,Ping\r\n";
 fn from_client() -> Vec<u8> {
     let commands =
         [connect(Version::V1_6, Bytes::new()), open(SessionId(5), "app"), open(SessionId(6), "app")];
-    commands.iter().flat_map(|command| encode(command)).collect()
+    commands.iter().flat_map(encode).collect()
 }
 
 fn from_relay() -> Vec<u8> {
