@@ -1,5 +1,5 @@
 //! `relayctl plan`: how large a machine a relay needs for so many users and so much mail, and with which settings. Owns the arguments;
-//! [`measured`] has what was measured, [`model`] computes with it, [`print`] says it.
+//! [`measured`] has what was measured, [`model`] computes with it, [`mod@print`] says it.
 //!
 //! It looks at no machine (that is `relayctl host check`) and at no relay.
 
