@@ -10,8 +10,12 @@ use crate::events;
 use crate::listing::{Listing, ListingState, QuotaChange};
 use crate::managers::ManagerStore;
 use crate::users_format::{ListedAccount, Stored};
+use crate::users_restored::RestoredMail;
+use crate::users_seen::SeenTimes;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
-use relay_core::directory::{AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord};
+use relay_core::directory::{
+    AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord, Unreadable,
+};
 use relay_core::spmr::ListedUser;
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
@@ -49,6 +53,8 @@ pub struct UserDatabase {
     devices: sled::Tree,
     accounts: sled::Tree,
     identities: sled::Tree,
+    seen: SeenTimes,
+    restored: RestoredMail,
     /// Held by whoever reads records in order to change them.
     changing: Arc<Mutex<()>>,
     listing: Listing,
@@ -78,6 +84,8 @@ impl UserDatabase {
             devices: database.open_tree(DEVICE)?,
             accounts: database.open_tree(ACCOUNT)?,
             identities: database.open_tree(IDENTITY)?,
+            seen: SeenTimes::open(&database)?,
+            restored: RestoredMail::open(&database)?,
             changing: Arc::default(),
             listing: Listing::open(&database)?,
             managers: ManagerStore::open(&database)?,
@@ -116,7 +124,34 @@ impl UserDatabase {
         Ok(said)
     }
 
+    /// Says from when on [`UserDatabase::note_seen`] is called, in seconds since the Unix epoch, unless that was said before:
+    /// devices for which it never was count as seen then.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`].
+    pub fn begin_noting_seen(&self, now: u64) -> Result<(), StorageError> {
+        self.seen.begin(now)?;
+        self.flush()
+    }
+
+    /// Notes that devices were connected at a time, in seconds since the Unix epoch; [`UserDatabase::flush`] makes it durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]; devices before the one that failed are noted.
+    pub fn note_seen<'a>(
+        &self,
+        devices: impl IntoIterator<Item = &'a DeviceUrl>,
+        at: u64,
+    ) -> Result<(), StorageError> {
+        devices.into_iter().try_for_each(|device| self.seen.note(device, at))
+    }
+
     fn make_visible(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
+        for change in changes {
+            if let DirectoryChange::Device(device, None) = change {
+                self.seen.forget(device)?;
+            }
+        }
         let changes = changes.iter().map(|change| self.unlisted(change)).collect::<Result<Vec<_>, _>>()?;
         let changes: Vec<Change<'_>> = changes.iter().map(|change| Change::encode(change)).collect();
         let trees = (&self.devices, &self.accounts, &self.identities);
@@ -142,6 +177,11 @@ impl UserDatabase {
     pub fn exclusive(&self) -> MutexGuard<'_, ()> {
         // Whoever panicked meanwhile wrote whole records.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What mail has been restored from backups.
+    pub fn restored_mail(&self) -> &RestoredMail {
+        &self.restored
     }
 
     /// What is remembered of management servers.
@@ -316,18 +356,23 @@ impl UserDatabase {
     }
 }
 
-/// A record that cannot be read counts as missing, with a warning in the log.
+/// A record that is read and makes no sense counts as missing, with a warning in the log: it can be made anew. One that
+/// cannot be read is [`Unreadable`], with an error in the log.
 impl Directory for UserDatabase {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
         or_missing(self.read_device(url))
     }
 
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
         or_missing(self.read_account(url))
     }
 
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
         or_missing(self.read_identity(url))
+    }
+
+    fn last_seen(&self, url: &DeviceUrl) -> Result<Option<u64>, Unreadable> {
+        or_missing(self.seen.of(url))
     }
 }
 
@@ -411,10 +456,16 @@ fn damaged(tree: &'static str, key: &[u8], reason: &'static str) -> StorageError
     StorageError::UserRecordDamaged { tree, key: String::from_utf8_lossy(key).into_owned(), reason }
 }
 
-fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Option<R> {
-    record.unwrap_or_else(|error| {
-        tracing::warn!(event = events::USER_RECORD_DAMAGED, %error, "a record of the user database counts as missing");
-        None
+fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Result<Option<R>, Unreadable> {
+    record.or_else(|error| match error {
+        StorageError::UserRecordDamaged { .. } => {
+            tracing::warn!(event = events::USER_RECORD_DAMAGED, %error, "a record of the user database counts as missing");
+            Ok(None)
+        }
+        error => {
+            tracing::error!(event = events::USERS_UNREADABLE, %error, "the user database cannot be read: those whom it is about are told to come later");
+            Err(Unreadable)
+        }
     })
 }
 
@@ -481,9 +532,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fill(&UserDatabase::open(directory.path()).unwrap());
         let users = UserDatabase::open(directory.path()).unwrap();
-        assert_eq!(users.device(&device_url()), Some(device()));
-        assert_eq!(users.account(&account_url()), Some(account()));
-        assert_eq!(users.identity(&identity_url()), Some(identity()));
+        assert_eq!(users.device(&device_url()), Ok(Some(device())));
+        assert_eq!(users.account(&account_url()), Ok(Some(account())));
+        assert_eq!(users.identity(&identity_url()), Ok(Some(identity())));
         assert_eq!(
             users.counts(),
             UserCounts { devices: 1, accounts: 1, identities: 1, ..UserCounts::default() }
@@ -506,9 +557,9 @@ mod tests {
         users.apply(&changes).unwrap();
         drop(users);
         let users = UserDatabase::open(directory.path()).unwrap();
-        assert_eq!(users.account(&account_url()), None);
-        assert_eq!(users.device(&device_url()), Some(DeviceRecord::default()));
-        assert_eq!(users.identity(&identity_url()), Some(identity()));
+        assert_eq!(users.account(&account_url()), Ok(None));
+        assert_eq!(users.device(&device_url()), Ok(Some(DeviceRecord::default())));
+        assert_eq!(users.identity(&identity_url()), Ok(Some(identity())));
     }
 
     #[test]
@@ -517,7 +568,7 @@ mod tests {
         let users = UserDatabase::open(directory.path()).unwrap();
         let join = |number: usize| {
             let decide = |users: &UserDatabase| {
-                let mut record = users.device(&device_url()).unwrap_or_default();
+                let mut record = users.device(&device_url()).unwrap().unwrap_or_default();
                 std::thread::sleep(std::time::Duration::from_millis(2));
                 record.accounts.push(AccountUrl::new(format!("account://{number}")).unwrap());
                 (vec![DirectoryChange::Device(device_url(), Some(record))], number)
@@ -525,14 +576,14 @@ mod tests {
             assert_eq!(users.update(decide).unwrap(), number);
         };
         std::thread::scope(|scope| (0..8).for_each(|number| drop(scope.spawn(move || join(number)))));
-        assert_eq!(users.device(&device_url()).unwrap().accounts.len(), 8);
+        assert_eq!(users.device(&device_url()).unwrap().unwrap().accounts.len(), 8);
     }
 
     #[test]
     fn a_missing_record_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let users = UserDatabase::open(directory.path()).unwrap();
-        assert_eq!(users.device(&device_url()), None);
+        assert_eq!(users.device(&device_url()), Ok(None));
         assert_eq!(users.read_device(&device_url()).unwrap(), None);
         assert_eq!(users.counts(), UserCounts::default());
     }
@@ -546,9 +597,9 @@ mod tests {
             let key = tree.first().unwrap().unwrap().0;
             tree.insert(key, &b"\x01 spoilt"[..]).unwrap();
         }
-        assert_eq!(users.device(&device_url()), None);
-        assert_eq!(users.account(&account_url()), None);
-        assert_eq!(users.identity(&identity_url()), None);
+        assert_eq!(users.device(&device_url()), Ok(None));
+        assert_eq!(users.account(&account_url()), Ok(None));
+        assert_eq!(users.identity(&identity_url()), Ok(None));
         let faults = [
             users.read_device(&device_url()).unwrap_err(),
             users.accounts().next().unwrap().unwrap_err(),
@@ -565,5 +616,41 @@ mod tests {
         let _first = UserDatabase::open(directory.path()).unwrap();
         let second = UserDatabase::open(directory.path()).unwrap_err();
         assert!(matches!(second, StorageError::UsersLocked { .. }), "{second}");
+    }
+
+    #[test]
+    fn when_devices_were_last_seen_survives_a_reopen_and_goes_with_the_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let users = UserDatabase::open(directory.path()).unwrap();
+        assert_eq!(users.last_seen(&device_url()), Ok(None), "nothing was ever noted");
+        fill(&users);
+        users.begin_noting_seen(1000).unwrap();
+        users.begin_noting_seen(2000).unwrap();
+        assert_eq!(users.last_seen(&device_url()), Ok(Some(1000)), "at the latest before noting began");
+        users.note_seen([&device_url()], 3000).unwrap();
+        users.flush().unwrap();
+        drop(users);
+        let users = UserDatabase::open(directory.path()).unwrap();
+        assert_eq!(users.last_seen(&device_url()), Ok(Some(3000)));
+        assert_eq!(users.device(&device_url()), Ok(Some(device())), "the record is as it was");
+        users.apply(&[DirectoryChange::Device(device_url(), None)]).unwrap();
+        assert_eq!(users.last_seen(&device_url()), Ok(Some(1000)));
+    }
+
+    #[test]
+    fn a_record_that_the_disk_does_not_give_is_unreadable_and_not_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        fill(&UserDatabase::open(directory.path()).unwrap());
+        let users = UserDatabase::open(directory.path()).unwrap();
+        // The pages of the records are read when they are asked for; by then the file has lost them.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(directory.path().join("db"))
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        assert_eq!(users.device(&device_url()), Err(Unreadable));
+        assert_eq!(users.account(&account_url()), Err(Unreadable));
+        assert_eq!(users.identity(&identity_url()), Err(Unreadable));
     }
 }

@@ -59,6 +59,8 @@ Examples:
     relayctl store backup /var/lib/furrow --to /backup/monday --identity-first
   Bring the urgent mail back, start the relay, and bring the rest later:
     relayctl store restore /backup/monday --to /var/lib/furrow --only identity
+    systemctl start furrow-relayd
+    relayctl store restore /backup/monday --running
   Keep what can be read of a damaged log:
     relayctl store rebuild /var/lib/furrow
 
