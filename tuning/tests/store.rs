@@ -131,6 +131,9 @@ fn a_backup_of_an_open_store_is_restored_in_two_steps() {
     assert_eq!(json(&["verify", &new, "--json"]).1["messages"], 9);
     let users = UserDatabase::open(Path::new(&new).join("users")).unwrap();
     assert_eq!(users.counts().accounts, 1);
+    let (code, _, errors) = relayctl(&["restore", &to, "--to", &new]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("--running"), "a relay has it open: {errors}");
 }
 
 #[test]

@@ -92,6 +92,8 @@ pub(crate) enum Only {
 pub(crate) enum StoreFailure {
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("{0}; or have it take the backup in while it runs: --running")]
+    Runs(StorageError),
     #[error("{}: no mailbox log here; give the folder that relay.data_dir names", .0.display())]
     NoLog(PathBuf),
     #[error("{}: is there already; give a new folder", .0.display())]

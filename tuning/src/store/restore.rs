@@ -10,7 +10,7 @@ use relay_core::store::Family;
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use storage::{BackupLogs, StoppedRelay, UserDatabase, copy_users};
+use storage::{BackupLogs, StoppedRelay, StorageError, UserDatabase, copy_users};
 use tuning::operator::{Answer as RelayAnswer, MailFamily, Request, RestoreReport};
 
 /// How long a relay may say nothing while it restores: it says how far it is four times a second.
@@ -51,8 +51,8 @@ pub(super) fn into_stopped(
     if users_restored {
         copy_users(&from.join(USERS), &to.join(USERS))?;
     }
-    let users = UserDatabase::open(to.join(USERS))?;
-    let mut relay = StoppedRelay::open(to, &backup, users.restored_mail().clone())?;
+    let users = UserDatabase::open(to.join(USERS)).map_err(in_use)?;
+    let mut relay = StoppedRelay::open(to, &backup, users.restored_mail().clone()).map_err(in_use)?;
     let bar = bar(as_json);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (counts, replays) =
@@ -75,6 +75,14 @@ pub(super) fn into_stopped(
         seconds: begun.elapsed().as_secs_f64(),
     };
     Ok(answer(Restored { users_restored, mail, logs }, as_json))
+}
+
+/// A relay that runs has another way.
+fn in_use(error: StorageError) -> StoreFailure {
+    match error {
+        StorageError::UsersLocked { .. } | StorageError::Locked { .. } => StoreFailure::Runs(error),
+        error => error.into(),
+    }
 }
 
 /// Into a relay that runs. Users stay as they are there.
