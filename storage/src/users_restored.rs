@@ -4,6 +4,7 @@
 use crate::error::StorageError;
 use relay_core::store::RecordId;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 const TREE: &str = "restored";
 /// Ids of one stretch, a bit for each.
@@ -37,13 +38,16 @@ impl RestoredMail {
         let mut stretches: BTreeMap<[u8; 16], Vec<u8>> = BTreeMap::new();
         for &(log, id) in restored {
             let key = key(log, id);
-            if !stretches.contains_key(&key) {
-                let mut bits = self.0.get(key)?.map(|bits| bits.to_vec()).unwrap_or_default();
-                bits.resize(STRETCH_BYTES, 0);
-                stretches.insert(key, bits);
-            }
+            let stretch = match stretches.entry(key) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut bits = self.0.get(key)?.map(|bits| bits.to_vec()).unwrap_or_default();
+                    bits.resize(STRETCH_BYTES, 0);
+                    place.insert(bits)
+                }
+            };
             let (byte, bit) = place(id);
-            stretches.get_mut(&key).expect("it was put there")[byte] |= bit;
+            stretch[byte] |= bit;
         }
         for (key, bits) in stretches {
             self.0.insert(key, bits)?;
