@@ -6,7 +6,8 @@ use crate::holder::{self, Hold};
 use crate::page::{self, Publish};
 use crate::report::Report;
 use crate::workload::{
-    auth, brain, connections, crash, drain, durable, fanout, mixed, online, presence, soak, strangers,
+    auth, brain, connections, crash, drain, durable, fanout, mixed, online, presence, recovery, soak,
+    strangers,
 };
 use clap::{Parser, Subcommand};
 
@@ -64,6 +65,7 @@ enum Workload {
     Durable(durable::Durable),
     /// How fast do people who come online get the mail that waits for them, and is it all there?
     Drain(drain::Drain),
+    Recovery(recovery::Recovery),
     /// What does the relay do with messages of all lengths, some to many recipients, while people come and go?
     Mixed(mixed::Mixed),
     /// Does anything grow or slow down in the long run?
@@ -89,6 +91,7 @@ impl Workload {
             Workload::Fanout(options) => fanout::run(options),
             Workload::Durable(options) => durable::run(options),
             Workload::Drain(options) => drain::run(options),
+            Workload::Recovery(options) => recovery::run(options),
             Workload::Mixed(options) => mixed::run(options),
             Workload::Soak(options) => soak::run(options),
             Workload::Auth(options) => auth::run(options),

@@ -13,18 +13,21 @@ use targets::{TARGETS, Target};
 struct Arguments {
     target: String,
     runs: u64,
+    seconds: Option<u64>,
     seed: u64,
     input: Option<PathBuf>,
 }
 
-const USAGE: &str = "usage: furrow-fuzz all|TARGET [--runs N] [--seed N] [--input FILE]";
+const USAGE: &str = "usage: furrow-fuzz all|TARGET [--runs N | --seconds N] [--seed N] [--input FILE]";
 
 fn arguments() -> Option<Arguments> {
     let mut words = std::env::args().skip(1);
-    let mut arguments = Arguments { target: words.next()?, runs: 20_000, seed: 1, input: None };
+    let mut arguments =
+        Arguments { target: words.next()?, runs: 20_000, seconds: None, seed: 1, input: None };
     while let Some(word) = words.next() {
         let value = words.next()?;
         match word.as_str() {
+            "--seconds" => arguments.seconds = Some(value.parse().ok()?),
             "--runs" => arguments.runs = value.parse().ok()?,
             "--seed" => arguments.seed = value.parse().ok()?,
             "--input" => arguments.input = Some(value.into()),
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     for target in chosen {
         clean &= match &arguments.input {
             Some(input) => run_file(target, input),
-            None => fuzz(target, arguments.runs, arguments.seed),
+            None => fuzz(target, &arguments),
         };
     }
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -66,15 +69,23 @@ fn run_file(target: &Target, input: &Path) -> bool {
     }
 }
 
-fn fuzz(target: &Target, runs: u64, seed: u64) -> bool {
+fn fuzz(target: &Target, arguments: &Arguments) -> bool {
+    let seed = arguments.seed;
     let mut corpus = (target.seeds)();
     corpus.extend(kept(target.name));
     let mut dice = Dice::new(seed);
     let begun = std::time::Instant::now();
-    let whole = corpus.clone().into_iter();
-    let mutated = (0..runs).map(|_| mutate::mutated(&corpus, &mut dice));
-    for data in whole.chain(mutated) {
-        if !survives(target, &data) {
+    let goes_on = |runs: u64| match arguments.seconds {
+        Some(seconds) => begun.elapsed().as_secs() < seconds,
+        None => runs < arguments.runs,
+    };
+    if !corpus.iter().all(|data| survives(target, data)) {
+        return false;
+    }
+    let mut runs = 0;
+    while goes_on(runs) {
+        runs += 1;
+        if !survives(target, &mutate::mutated(&corpus, &mut dice)) {
             return false;
         }
     }

@@ -104,12 +104,35 @@ pub enum DirectoryChange {
     Identity(IdentityUrl, Option<IdentityRecord>),
 }
 
+/// A record could not be read: whether there is one is not known. Nobody is turned away for good because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the user database cannot be read")]
+pub struct Unreadable;
+
 /// Reading access to the directory. Answers come at once (from memory or a cached page of the user database).
 pub trait Directory {
     /// The record of a device, if there is one.
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord>;
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable>;
     /// The record of an account, if there is one.
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord>;
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable>;
     /// The record of an identity, if there is one.
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord>;
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable>;
+    /// When a device was last known to be connected, in seconds since the Unix epoch and to a day or so; `None` if that
+    /// was never written down. What [`crate::relay::Relay::take_seen`] gives is to be written down.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    fn last_seen(&self, url: &DeviceUrl) -> Result<Option<u64>, Unreadable> {
+        let _nobody_wrote = url;
+        Ok(None)
+    }
 }

@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
-use relay_core::directory::{AccountRecord, DeviceRecord, Directory, IdentityRecord, Profile};
+use relay_core::directory::{AccountRecord, DeviceRecord, Directory, IdentityRecord, Profile, Unreadable};
 use relay_core::relay::{ConnectionId, Relay, RelayConfig, ShardId};
 use relay_core::security::{ClientCredentials, HelloAnswer, Layer, hello};
 use relay_core::sstp::command::Message;
@@ -37,17 +37,17 @@ impl Entropy for Counter {
 struct Users(HashMap<DeviceUrl, DeviceRecord>);
 
 impl Directory for Users {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
-        self.0.get(url).cloned()
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        Ok(self.0.get(url).cloned())
     }
 
-    fn account(&self, _: &AccountUrl) -> Option<AccountRecord> {
-        Some(AccountRecord::default())
+    fn account(&self, _: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        Ok(Some(AccountRecord::default()))
     }
 
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
         let account = AccountUrl::new(url.as_str().replace("identity", "account")).unwrap();
-        Some(IdentityRecord::of(account))
+        Ok(Some(IdentityRecord::of(account)))
     }
 }
 

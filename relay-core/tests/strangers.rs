@@ -62,17 +62,23 @@ impl Person {
 struct People(Vec<Person>);
 
 impl Directory for People {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
-        let person = self.0.iter().find(|person| person.device == *url)?;
-        let credentials = Some(person.keys.as_registered());
-        Some(DeviceRecord { credentials, accounts: vec![person.account.clone()], locked_out: false })
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        let person = self.0.iter().find(|person| person.device == *url);
+        Ok(person.map(|person| DeviceRecord {
+            credentials: Some(person.keys.as_registered()),
+            accounts: vec![person.account.clone()],
+            locked_out: false,
+        }))
     }
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
-        let person = self.0.iter().find(|person| person.account == *url)?;
-        Some(AccountRecord { credentials: Some(person.keys.as_registered()), ..Default::default() })
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        let person = self.0.iter().find(|person| person.account == *url);
+        Ok(person.map(|person| AccountRecord {
+            credentials: Some(person.keys.as_registered()),
+            ..Default::default()
+        }))
     }
-    fn identity(&self, _: &IdentityUrl) -> Option<IdentityRecord> {
-        None
+    fn identity(&self, _: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+        Ok(None)
     }
 }
 

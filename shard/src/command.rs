@@ -7,8 +7,10 @@ use crate::board::Shown;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
 use relay_core::relay::operator::{ConnectionView, MailboxView};
+use relay_core::relay::redeposit::{Durable, RedepositPart};
 use relay_core::relay::{Intake, Listed, MailboxOrder, Page, ShardId, Whom};
 use relay_core::sstp::CloseReason;
+use relay_core::store::RecordId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -60,6 +62,29 @@ pub enum Command {
     },
     /// Be in service again.
     EndDrain(Reply<()>),
+    /// Which messages are there?
+    Messages {
+        /// Which part of the table.
+        page: Page,
+        /// The answer.
+        reply: Reply<Listed<RecordId>>,
+    },
+    /// Take mail from a backup in.
+    Redeposit {
+        /// Parts of messages.
+        parts: Vec<RedepositPart>,
+        /// Counts them once they are durable.
+        durable: Durable,
+        /// They are taken.
+        reply: Reply<()>,
+    },
+    /// The rest of a message from a backup will never come.
+    GiveUpRedeposit {
+        /// Its number.
+        number: u64,
+        /// It is forgotten.
+        reply: Reply<()>,
+    },
     /// Take these things in from now on, and nothing else.
     Intake(Intake, Reply<()>),
 }

@@ -62,6 +62,12 @@ events! {
         "More pinned shards than processors wait for each other.";
     NOBODY_LISTENS = 114, Warn, "the configuration names an address that the socket unit does not have; nobody listens there",
         "The service manager's sockets stand in for `key`. Give furrow-relayd.socket the address, or take it out of the configuration.";
+    RESTORE_BEGUN = 115, Info, "a backup is taken in",
+        "An operator restores a backup while the relay runs.";
+    RESTORED = 116, Info, "a backup was taken in",
+        "`messages` came back; `present` were there already, `expired` were too old, `unreadable` could not be read.";
+    NOT_RESTORED = 117, Error, "a backup was not taken in to its end",
+        "`error` says why. What was taken in stays, and is passed over when the backup is restored again.";
     STOPPING = 120, Info, "stopping",
         "A signal asked the relay to end. It completes what it has, tells its peers when to return, and ends.";
     SHARD_STOPPED = 121, Info, "shard stopped",
@@ -93,6 +99,8 @@ events! {
         "As 3008; the damage came after the start.";
     READ_AGAIN = 3011, Error, "stored mail is read again",
         "The disk refused the read; it is tried every second. Look at the disk.";
+    SEEN_NOT_WRITTEN = 3012, Warn, "it could not be written down which devices were there",
+        "They are seen again tomorrow. A device that is never seen for mail.abandoned_after loses its mail: look at the disk.";
     SEGMENT_LEFT_BEHIND = storage::events::SEGMENT_LEFT_BEHIND, Warn, "an unfinished segment file stays behind",
         "Remove the file `path` when the relay is stopped.";
     USER_RECORD_DAMAGED = storage::events::USER_RECORD_DAMAGED, Warn, "a record of the user database counts as missing",
@@ -123,6 +131,9 @@ events! {
         "Keep the folder `log` until you know that nothing in it can be saved; then remove it.";
     SEGMENT_KEEPS_SPACE = storage::events::SEGMENT_KEEPS_SPACE, Warn, "a segment file that nothing needs keeps its space",
         "It is removed later. Look at the disk.";
+    USERS_UNREADABLE = storage::events::USERS_UNREADABLE, Error,
+        "the user database cannot be read: those whom it is about are told to come later",
+        "They get TryLater, or ConnectClose Resting, and nothing is decided about them. `error` says why: look at the disk.";
     LISTING_DAMAGED = storage::events::LISTING_DAMAGED, Error,
         "the state of the listed users is damaged; they need to be listed anew",
         "The management server is told so when it next adds a user. Look at the disk.";

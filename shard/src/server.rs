@@ -152,17 +152,19 @@ impl Server {
         let lines =
             config.shards.own_descriptors.then(|| Lines::open(shards)).transpose().map_err(lines_failed)?;
         let mesh = Mesh::with_lines(shards, config.limits.mesh_queue_items, lines);
+        let clock = Clock::start();
+        users.begin_noting_seen(clock.now().as_secs())?;
         let judge = Judge {
             users: users.clone(),
             keys: keys.clone(),
             pre_authentication_required: config.security.registration == Registration::PreAuthenticated,
+            clock,
         };
         let (side, door) = Side::start(mesh.clone(), judge, config.security.registration_threads)
             .map_err(|error| ServerError::System { what: "side threads".into(), error: error.to_string() })?;
         let (resolver, resolver_door) = Resolver::start(mesh.clone(), relay.peers.len())
             .map_err(|error| ServerError::System { what: "resolver".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
-        let clock = Clock::start();
         let board = Arc::new(Board::new(shards));
         let around = Surroundings {
             shards: Shards::new(mesh.clone()),

@@ -1,13 +1,17 @@
 //! The side threads: what a shard must not wait for. They judge registrations, whose public-key work and whose flush of the
 //! user database cost milliseconds: the first side by side, the reading, changing and writing of records one at a time for
-//! the whole relay. They never touch a shard's state, and give way to the shards where they share a processor.
+//! the whole relay. They write down which devices were there, as well. They never touch a shard's state, and give way to the shards where they share a processor.
 
 use crate::events;
 use crate::letter::Letter;
 use crate::mesh::{Mesh, Sender};
+use client::Clock;
 use crossbeam::channel;
+use relay_core::address::DeviceUrl;
+use relay_core::directory::DirectoryChange;
 use relay_core::relay::{Registered, Registration, ShardId};
-use relay_core::security::{self, RegisterContext, RegisterVerdict, RelayKeys};
+use relay_core::security::{self, RegisterContext, RegisterStatus, RegisterVerdict, RelayKeys};
+use relay_core::time::Timestamp;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use storage::UserDatabase;
@@ -21,6 +25,8 @@ const QUEUE: usize = 128;
 #[derive(Debug)]
 enum Job {
     Register(ShardId, Registration),
+    /// These devices were there at that time.
+    Seen(Vec<DeviceUrl>, Timestamp),
     Stop,
 }
 
@@ -44,6 +50,20 @@ impl SideDoor {
     }
 }
 
+impl SideDoor {
+    /// Asks for it to be written down that devices were there.
+    ///
+    /// # Errors
+    /// The devices, if there is no room now.
+    pub fn seen(&self, devices: Vec<DeviceUrl>, at: Timestamp) -> Result<(), Vec<DeviceUrl>> {
+        self.0.try_send(Job::Seen(devices, at)).map_err(|refused| {
+            let (channel::TrySendError::Full(job) | channel::TrySendError::Disconnected(job)) = refused;
+            let Job::Seen(devices, _) = job else { unreachable!("it was about devices") };
+            devices
+        })
+    }
+}
+
 /// The running side threads. They end when they are told to, or when every [`SideDoor`] is gone.
 #[derive(Debug)]
 pub struct Side {
@@ -60,6 +80,8 @@ pub struct Judge {
     pub keys: Arc<RelayKeys>,
     /// Whether only accounts with a listed token may register.
     pub pre_authentication_required: bool,
+    /// The time.
+    pub clock: Clock,
 }
 
 impl Side {
@@ -101,14 +123,35 @@ fn work(jobs: &channel::Receiver<Job>, mesh: &Mesh<Letter>, judge: &Judge) {
         tracing::warn!(event = events::PRIORITY_KEPT, %error, "a side thread keeps the priority of a shard");
     }
     for job in jobs {
-        let Job::Register(shard, registration) = job else { return };
-        let outcome = judge.judge(&registration);
-        let Registration { connection, event, .. } = registration;
-        deliver(mesh, shard, Letter::Registered { connection, event, outcome });
+        match job {
+            Job::Register(shard, registration) => {
+                let outcome = judge.judge(&registration);
+                let Registration { connection, event, .. } = registration;
+                deliver(mesh, shard, Letter::Registered { connection, event, outcome });
+            }
+            Job::Seen(devices, at) => judge.write_down(&devices, at),
+            Job::Stop => return,
+        }
     }
 }
 
 impl Judge {
+    fn write_down(&self, devices: &[DeviceUrl], at: Timestamp) {
+        let written = self.users.note_seen(devices, at.as_secs()).and_then(|()| self.users.flush());
+        if let Err(error) = written {
+            tracing::warn!(event = events::SEEN_NOT_WRITTEN, devices = devices.len(), %error, "it could not be written down which devices were there");
+        }
+    }
+
+    /// A device that is new was here today, though it has not authenticated yet. What fails here is no reason to refuse it.
+    fn note_new_device(&self, device: &DeviceUrl, changes: &[DirectoryChange]) {
+        if changes.iter().any(|change| matches!(change, DirectoryChange::Device(..)))
+            && let Err(error) = self.users.note_seen([device], self.clock.now().as_secs())
+        {
+            tracing::warn!(event = events::SEEN_NOT_WRITTEN, devices = 1, %error, "it could not be written down which devices were there");
+        }
+    }
+
     fn judge(&self, registration: &Registration) -> Registered {
         // A management server may have said who has to present a token.
         let said = self.users.managers().defaults().ok().and_then(|defaults| defaults.pre_authentication);
@@ -122,7 +165,11 @@ impl Judge {
         let opened = security::open_register(&registration.token, &context);
         let stored = self.users.update(|_| match opened.judge(&context) {
             RegisterVerdict::Accepted { changes, response } => {
+                self.note_new_device(&registration.device, &changes);
                 (changes, Registered::Answered { response, failure: None })
+            }
+            RegisterVerdict::Refused { response, status: RegisterStatus::Busy, .. } => {
+                (Vec::new(), Registered::Busy { response })
             }
             RegisterVerdict::Refused { response, reason, .. } => {
                 let failure = Some(registration.failure(reason));

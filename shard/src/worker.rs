@@ -7,6 +7,7 @@ mod http;
 mod line;
 mod orders;
 mod publish;
+mod seen;
 
 use crate::activation::{Inherited, Spoken};
 use crate::board::Board;
@@ -321,6 +322,7 @@ impl Worker {
         tasks.push(spawn_local(self.clone().read_letters(ear)));
         tasks.push(spawn_local(self.clone().keep_time()));
         tasks.push(spawn_local(self.clone().maintain_log()));
+        tasks.push(spawn_local(self.clone().write_down_seen()));
         if self.speaks_http() {
             tasks.push(spawn_local(self.clone().follow_owners()));
             tasks.push(spawn_local(self.clone().keep_http_time()));
@@ -346,6 +348,7 @@ impl Worker {
 
     async fn shut_down(&self) {
         self.see_everybody_off().await;
+        self.write_down_seen_now();
         let relay = self.relay.borrow();
         tracing::info!(
             event = events::SHARD_STOPPED,

@@ -4,10 +4,12 @@
 mod running;
 
 use client::{CloseReason, Disconnected, Message, Recipient, SecurityProfile, SendError, SendFailure, State};
+use relay_core::directory::Directory;
 use running::{Person, Relay, in_time};
 use shard::init::init;
 use std::process::{Command, Output};
 use std::time::Duration;
+use storage::UserDatabase;
 use tuning::Config;
 
 fn relayd(arguments: &[&str]) -> Output {
@@ -44,6 +46,25 @@ async fn acknowledged_mail_survives_sigkill_in_order() {
     for number in 0..100 {
         assert!(bob.receive().await == body(number), "message {number}");
     }
+}
+
+#[tokio::test]
+async fn which_devices_were_there_is_written_down_when_the_relay_stops() {
+    let mut relay = Relay::start(|_| {});
+    let mut alice = Person::register(&relay, SecurityProfile::Modern).await;
+    alice.client.close().await;
+    assert!(relay.terminate().await.success());
+    let users = relay.directory.path().join("data/users");
+    let database = UserDatabase::open(&users).unwrap();
+    database.note_seen([&alice.profile.device_url], 1000).unwrap();
+    database.flush().unwrap();
+    drop(database);
+    relay.run();
+    alice.return_home();
+    in_time(alice.client.ready()).await.unwrap();
+    assert!(relay.terminate().await.success());
+    let seen = UserDatabase::open(&users).unwrap().last_seen(&alice.profile.device_url).unwrap();
+    assert!(seen.is_some_and(|seen| seen > 1_700_000_000), "{seen:?}");
 }
 
 #[tokio::test]

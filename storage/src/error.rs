@@ -76,7 +76,11 @@ pub enum StorageError {
         reason: &'static str,
     },
     /// A file in a format of another version.
-    #[error("{} has format {found}, this relay reads format {known}: run the version of the relay that wrote it", path.display())]
+    #[error(
+        "{} has format {found}, this relay reads format {known}; nothing was changed. {}",
+        path.display(),
+        other_format(path, *found, *known)
+    )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -180,5 +184,39 @@ impl StorageError {
             }
             _ => Self::Io { operation, path: path.into(), source },
         }
+    }
+}
+
+/// What to do about a file of another format.
+fn other_format(path: &Path, found: u32, known: u32) -> String {
+    if found > known {
+        return "A newer relay wrote it: install that version again, or a later one".into();
+    }
+    let folder = path.parent().unwrap_or(path).display();
+    format!(
+        "An older relay wrote it: install that version again and let it run until its mailboxes are empty (relayctl \
+         mailboxes) or you give the rest up; stop it, move the folder away (mv {folder} {folder}.format-{found}), and \
+         start this one"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_another_format_is_refused_with_what_to_do_step_by_step() {
+        let path = PathBuf::from("/data/shard-0001/device-0000000007.segment");
+        let said = |found| StorageError::UnknownFormat { path: path.clone(), found, known: 2 }.to_string();
+        let older = said(1);
+        for part in [
+            "format 1",
+            "reads format 2",
+            "relayctl mailboxes",
+            "mv /data/shard-0001 /data/shard-0001.format-1",
+        ] {
+            assert!(older.contains(part), "{older}");
+        }
+        assert!(said(3).contains("newer relay"), "{}", said(3));
     }
 }

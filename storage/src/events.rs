@@ -27,5 +27,7 @@ pub const NOT_REHOMED: u16 = 3111;
 pub const OLD_LOG_KEPT: u16 = 3112;
 /// A segment file that nothing needs keeps its space.
 pub const SEGMENT_KEEPS_SPACE: u16 = 3113;
+/// The user database cannot be read.
+pub const USERS_UNREADABLE: u16 = 3114;
 /// The state of the users that a management server lists is damaged.
 pub const LISTING_DAMAGED: u16 = 3120;

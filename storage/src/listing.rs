@@ -380,7 +380,7 @@ mod tests {
     }
 
     fn identities(database: &UserDatabase, name: &str) -> Vec<IdentityUrl> {
-        database.account(&account(name)).unwrap().identities
+        database.account(&account(name)).unwrap().unwrap().identities
     }
 
     #[test]
@@ -391,14 +391,14 @@ mod tests {
         database.list_aside(&[user("a", &["a"], Some(7))]).unwrap();
         database.list_aside(&[user("b", &[], None)]).unwrap();
         assert_eq!(database.listing_state(), ListingState::Building);
-        assert_eq!(database.account(&account("a")), None);
+        assert_eq!(database.account(&account("a")), Ok(None));
         assert!(database.activate_listing().unwrap());
         drop(database);
         let database = UserDatabase::open(directory.path()).unwrap();
         assert_eq!(database.listing_state(), ListingState::Ready);
-        let record = database.account(&account("a")).unwrap();
+        let record = database.account(&account("a")).unwrap().unwrap();
         assert_eq!(record.pre_auth_token.unwrap().expose(), b"a");
-        let listed = database.identity(&identity("a")).unwrap();
+        let listed = database.identity(&identity("a")).unwrap().unwrap();
         assert_eq!((listed.account, listed.quota_bytes), (account("a"), Some(7)));
         assert_eq!(listed.lifetime_seconds, Some(60));
         let accounts: Vec<_> = database.accounts().map(|entry| entry.unwrap().0).collect();
@@ -415,20 +415,20 @@ mod tests {
         drop(database);
         let database = UserDatabase::open(directory.path()).unwrap();
         assert_eq!(database.listing_state(), ListingState::NeedsBuild);
-        assert_eq!(database.account(&account("new")), None);
-        assert!(database.account(&account("old")).is_some(), "what was in force stays");
+        assert_eq!(database.account(&account("new")), Ok(None));
+        assert!(database.account(&account("old")).unwrap().is_some(), "what was in force stays");
         database.list_aside(&[user("other", &[], None)]).unwrap();
         database.activate_listing().unwrap();
-        assert_eq!(database.account(&account("new")), None, "nothing of the first attempt is left");
-        assert_eq!(database.account(&account("old")), None, "who is not listed any more is not known");
-        assert_eq!(database.identity(&identity("old")), None);
-        assert!(database.account(&account("other")).is_some());
+        assert_eq!(database.account(&account("new")), Ok(None), "nothing of the first attempt is left");
+        assert_eq!(database.account(&account("old")), Ok(None), "who is not listed any more is not known");
+        assert_eq!(database.identity(&identity("old")), Ok(None));
+        assert!(database.account(&account("other")).unwrap().is_some());
     }
 
     #[test]
     fn what_clients_registered_outlives_a_listing() {
         let (database, _directory) = with(&[user("a", &["listed"], None)]);
-        let mut record = database.account(&account("a")).unwrap();
+        let mut record = database.account(&account("a")).unwrap().unwrap();
         let (profile, secret) = (Profile::Modern, SecretKey::new(vec![7; 32]));
         record.credentials = Some(Credentials { profile, secret, public_keys: vec![8; 32] });
         record.identities.push(identity("own"));
@@ -437,15 +437,15 @@ mod tests {
             DirectoryChange::Identity(identity("own"), Some(IdentityRecord::of(account("a")))),
         ];
         database.apply(&changes).unwrap();
-        let merged = database.account(&account("a")).unwrap();
+        let merged = database.account(&account("a")).unwrap().unwrap();
         assert_eq!(merged.credentials, record.credentials);
         assert_eq!(merged.identities, [identity("own"), identity("listed")]);
         database.flag_listing().unwrap();
         database.list_aside(&[user("b", &["own"], None)]).unwrap();
         database.activate_listing().unwrap();
-        let left = database.account(&account("a")).unwrap();
+        let left = database.account(&account("a")).unwrap().unwrap();
         assert_eq!(left, AccountRecord { identities: vec![identity("own")], pre_auth_token: None, ..record });
-        let owner = database.identity(&identity("own")).unwrap().account;
+        let owner = database.identity(&identity("own")).unwrap().unwrap().account;
         assert_eq!(owner, account("b"), "a listed identity is the listed account's");
     }
 
@@ -462,8 +462,8 @@ mod tests {
         assert_eq!(database.list(&[user("a", &["2", "3"], Some(6))]).unwrap(), []);
         assert_eq!(identities(&database, "a"), [identity("2"), identity("3")]);
         assert_eq!(identities(&database, "b"), []);
-        assert_eq!(database.identity(&identity("1")), None);
-        assert_eq!(database.identity(&identity("3")).unwrap().account, account("a"));
+        assert_eq!(database.identity(&identity("1")), Ok(None));
+        assert_eq!(database.identity(&identity("3")).unwrap().unwrap().account, account("a"));
     }
 
     #[test]
@@ -473,15 +473,15 @@ mod tests {
         database.apply(&[DirectoryChange::Account(account("registered"), Some(record))]).unwrap();
         let all = ["listed", "registered", "unknown"].map(|name| (account(name), true));
         assert_eq!(database.lock_out(&all).unwrap(), [account("listed"), account("registered")]);
-        assert_eq!(database.account(&account("unknown")), None);
+        assert_eq!(database.account(&account("unknown")), Ok(None));
         database.flag_listing().unwrap();
         database.list_aside(&[user("listed", &["i"], None), user("new", &[], None)]).unwrap();
         assert_eq!(database.lock_out(&[(account("new"), true)]).unwrap(), [account("new")]);
         database.activate_listing().unwrap();
         for name in ["listed", "registered", "new"] {
-            assert!(database.account(&account(name)).unwrap().locked_out, "{name} after a rebuild");
+            assert!(database.account(&account(name)).unwrap().unwrap().locked_out, "{name} after a rebuild");
             database.lock_out(&[(account(name), false)]).unwrap();
-            assert!(!database.account(&account(name)).unwrap().locked_out);
+            assert!(!database.account(&account(name)).unwrap().unwrap().locked_out);
         }
         assert_eq!(identities(&database, "registered"), [identity("x")]);
     }
@@ -493,6 +493,6 @@ mod tests {
         drop(database);
         let database = UserDatabase::open(directory.path()).unwrap();
         assert_eq!(database.listing_state(), ListingState::NeedsBuild);
-        assert_eq!(database.account(&account("a")), None);
+        assert_eq!(database.account(&account("a")), Ok(None));
     }
 }

@@ -211,6 +211,11 @@ impl<D: Disk> MailboxLog<D> {
         }
     }
 
+    /// The random number by which this log differs from every other.
+    pub fn salt(&self) -> u64 {
+        self.manifest.salt
+    }
+
     /// What the log holds and has done.
     pub fn stats(&self) -> LogStats {
         let state = self.state.borrow();

@@ -95,6 +95,11 @@ impl OfflineLog {
         (self.manifest.shard, self.manifest.shards)
     }
 
+    /// The random number by which this log differs from every other.
+    pub fn salt(&self) -> u64 {
+        self.manifest.salt
+    }
+
     /// What is wrong with its manifest; the log can be read all the same.
     pub fn manifest_fault(&self) -> Option<&StorageError> {
         self.manifest_fault.as_ref()
@@ -200,6 +205,14 @@ pub fn log_folders(data: &Path) -> Result<Vec<PathBuf>, StorageError> {
     let mut folders: Vec<_> = names.iter().filter(is_log).map(|name| data.join(name)).collect();
     folders.sort();
     Ok(folders)
+}
+
+/// The random number by which the log in a folder differs from every other, be it in use or not; `None` without a manifest.
+///
+/// # Errors
+/// A manifest that is not one, or what the system said.
+pub fn log_salt(directory: &Path) -> Result<Option<u64>, StorageError> {
+    Ok(Manifest::read(directory)?.map(|manifest| manifest.salt))
 }
 
 /// Keeps relays away as long as the answer is held. A copy of a log has no lock file, and needs none.

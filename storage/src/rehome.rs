@@ -11,13 +11,10 @@ use crate::events;
 use crate::log::{LogOptions, MailboxLog};
 use crate::manifest::Manifest;
 use crate::rehome_folders::{Folders, Pauses};
-use relay_core::address::MailboxAddress;
+use crate::restore::homes;
 use relay_core::relay::ShardId;
-use relay_core::relay::home::home;
 use relay_core::store::{LogEntry, MessageHead, RecordId, Restored};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A new log's batch is written when it holds so much payload, or so many records.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -230,7 +227,7 @@ impl NewLogs {
         message: &Restored,
         pauses: &mut Pauses,
     ) -> Result<(), StorageError> {
-        let homes = self.homes_of(message);
+        let homes = homes(message, self.logs.len() as u16);
         let ids: Vec<RecordId> = homes.keys().map(|home| self.next_id(*home)).collect();
         self.done.messages += 1;
         let count = message.parts.len();
@@ -270,17 +267,6 @@ impl NewLogs {
         RecordId(log.next_id - 1)
     }
 
-    /// Those who still wait for the message, by their new homes, in the order of its recipients.
-    fn homes_of(&self, message: &Restored) -> BTreeMap<ShardId, Arc<[MailboxAddress]>> {
-        let shards = self.logs.len() as u16;
-        let mut homes: BTreeMap<ShardId, Vec<MailboxAddress>> = BTreeMap::new();
-        for position in &message.pending {
-            let recipient = &message.head.recipients[*position as usize];
-            homes.entry(home(&recipient.account, shards)).or_default().push(recipient.clone());
-        }
-        homes.into_iter().map(|(home, recipients)| (home, recipients.into())).collect()
-    }
-
     async fn close(self, pauses: &mut Pauses) -> Result<Rehomed, StorageError> {
         for mut new in self.logs {
             new.write(pauses, &self.directory).await?;
@@ -292,4 +278,4 @@ impl NewLogs {
 
 #[cfg(test)]
 #[path = "rehome_tests.rs"]
-mod tests;
+pub(crate) mod tests;

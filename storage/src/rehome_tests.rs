@@ -3,8 +3,10 @@
 use super::*;
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
-use relay_core::address::{AccountUrl, IdentityUrl, ResourceUrl};
+use relay_core::address::{AccountUrl, IdentityUrl, MailboxAddress, ResourceUrl};
+use relay_core::relay::home::home;
 use relay_core::store::{Family, MessageHeader, PART_BYTES};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
@@ -13,9 +15,9 @@ const SEGMENT_BYTES: u64 = 256 * 1024;
 const ACCOUNTS: u32 = 12;
 
 /// What an account is to get, in order: the payloads.
-type Mail = BTreeMap<String, Vec<Vec<u8>>>;
+pub(crate) type Mail = BTreeMap<String, Vec<Vec<u8>>>;
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(512 * 1024);
     builder.make().expect("an executor needs little").run(future)
 }
@@ -33,7 +35,7 @@ fn rehoming(data: &Path, shards: u16) -> Rehoming {
     Rehoming { data: data.into(), shards, segment_bytes: SEGMENT_BYTES }
 }
 
-async fn open(data: &Path, shard: u16, shards: u16) -> (MailboxLog, crate::Replay) {
+pub(crate) async fn open(data: &Path, shard: u16, shards: u16) -> (MailboxLog, crate::Replay) {
     let options = LogOptions {
         directory: crate::log_directory(data, shard),
         segment_bytes: SEGMENT_BYTES,
@@ -63,7 +65,7 @@ fn parts(id: u64, recipients: &[u32], payload: &[u8]) -> Vec<LogEntry> {
 
 /// Writes logs of `shards`: every account gets some messages alone, some with all others of its home, of which some are done
 /// for one recipient, and one large one.
-fn fill(data: &Path, shards: u16) -> Mail {
+pub(crate) fn fill(data: &Path, shards: u16) -> Mail {
     let mut mail = Mail::new();
     for shard in 0..shards {
         let here: Vec<u32> =
@@ -112,7 +114,7 @@ fn fill(data: &Path, shards: u16) -> Mail {
 }
 
 /// What the logs hold, and that each account's mail lies with its home.
-fn read(data: &Path, shards: u16) -> Mail {
+pub(crate) fn read(data: &Path, shards: u16) -> Mail {
     let mut mail = Mail::new();
     for shard in 0..shards {
         run(async {
@@ -146,7 +148,7 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-fn names(data: &Path) -> Vec<String> {
+pub(crate) fn names(data: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

@@ -255,10 +255,9 @@ impl SimulatedDisk {
 
     /// Something has changed.
     fn changed(&self) {
-        let mut state = self.state.borrow_mut();
-        let entry = (state.world.clone(), state.mark);
+        let state = &mut *self.state.borrow_mut();
         if let Some(recorded) = &mut state.recorded {
-            recorded.push(entry);
+            recorded.push((state.world.clone(), state.mark));
         }
     }
 

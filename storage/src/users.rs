@@ -10,8 +10,12 @@ use crate::events;
 use crate::listing::{Listing, ListingState, QuotaChange};
 use crate::managers::ManagerStore;
 use crate::users_format::{ListedAccount, Stored};
+use crate::users_restored::RestoredMail;
+use crate::users_seen::SeenTimes;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
-use relay_core::directory::{AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord};
+use relay_core::directory::{
+    AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord, Unreadable,
+};
 use relay_core::spmr::ListedUser;
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
@@ -49,6 +53,8 @@ pub struct UserDatabase {
     devices: sled::Tree,
     accounts: sled::Tree,
     identities: sled::Tree,
+    seen: SeenTimes,
+    restored: RestoredMail,
     /// Held by whoever reads records in order to change them.
     changing: Arc<Mutex<()>>,
     listing: Listing,
@@ -78,6 +84,8 @@ impl UserDatabase {
             devices: database.open_tree(DEVICE)?,
             accounts: database.open_tree(ACCOUNT)?,
             identities: database.open_tree(IDENTITY)?,
+            seen: SeenTimes::open(&database)?,
+            restored: RestoredMail::open(&database)?,
             changing: Arc::default(),
             listing: Listing::open(&database)?,
             managers: ManagerStore::open(&database)?,
@@ -116,7 +124,34 @@ impl UserDatabase {
         Ok(said)
     }
 
+    /// Says from when on [`UserDatabase::note_seen`] is called, in seconds since the Unix epoch, unless that was said before:
+    /// devices for which it never was count as seen then.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`].
+    pub fn begin_noting_seen(&self, now: u64) -> Result<(), StorageError> {
+        self.seen.begin(now)?;
+        self.flush()
+    }
+
+    /// Notes that devices were connected at a time, in seconds since the Unix epoch; [`UserDatabase::flush`] makes it durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]; devices before the one that failed are noted.
+    pub fn note_seen<'a>(
+        &self,
+        devices: impl IntoIterator<Item = &'a DeviceUrl>,
+        at: u64,
+    ) -> Result<(), StorageError> {
+        devices.into_iter().try_for_each(|device| self.seen.note(device, at))
+    }
+
     fn make_visible(&self, changes: &[DirectoryChange]) -> Result<(), StorageError> {
+        for change in changes {
+            if let DirectoryChange::Device(device, None) = change {
+                self.seen.forget(device)?;
+            }
+        }
         let changes = changes.iter().map(|change| self.unlisted(change)).collect::<Result<Vec<_>, _>>()?;
         let changes: Vec<Change<'_>> = changes.iter().map(|change| Change::encode(change)).collect();
         let trees = (&self.devices, &self.accounts, &self.identities);
@@ -142,6 +177,11 @@ impl UserDatabase {
     pub fn exclusive(&self) -> MutexGuard<'_, ()> {
         // Whoever panicked meanwhile wrote whole records.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What mail has been restored from backups.
+    pub fn restored_mail(&self) -> &RestoredMail {
+        &self.restored
     }
 
     /// What is remembered of management servers.
@@ -316,18 +356,23 @@ impl UserDatabase {
     }
 }
 
-/// A record that cannot be read counts as missing, with a warning in the log.
+/// A record that is read and makes no sense counts as missing, with a warning in the log: it can be made anew. One that
+/// cannot be read is [`Unreadable`], with an error in the log.
 impl Directory for UserDatabase {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
         or_missing(self.read_device(url))
     }
 
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
         or_missing(self.read_account(url))
     }
 
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
         or_missing(self.read_identity(url))
+    }
+
+    fn last_seen(&self, url: &DeviceUrl) -> Result<Option<u64>, Unreadable> {
+        or_missing(self.seen.of(url))
     }
 }
 
@@ -411,159 +456,19 @@ fn damaged(tree: &'static str, key: &[u8], reason: &'static str) -> StorageError
     StorageError::UserRecordDamaged { tree, key: String::from_utf8_lossy(key).into_owned(), reason }
 }
 
-fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Option<R> {
-    record.unwrap_or_else(|error| {
-        tracing::warn!(event = events::USER_RECORD_DAMAGED, %error, "a record of the user database counts as missing");
-        None
+fn or_missing<R>(record: Result<Option<R>, StorageError>) -> Result<Option<R>, Unreadable> {
+    record.or_else(|error| match error {
+        StorageError::UserRecordDamaged { .. } => {
+            tracing::warn!(event = events::USER_RECORD_DAMAGED, %error, "a record of the user database counts as missing");
+            Ok(None)
+        }
+        error => {
+            tracing::error!(event = events::USERS_UNREADABLE, %error, "the user database cannot be read: those whom it is about are told to come later");
+            Err(Unreadable)
+        }
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use relay_core::directory::{Credentials, Profile, SecretKey};
-
-    fn device_url() -> DeviceUrl {
-        DeviceUrl::new("dpp://device").unwrap()
-    }
-
-    fn account_url() -> AccountUrl {
-        AccountUrl::new("account://a").unwrap()
-    }
-
-    fn identity_url() -> IdentityUrl {
-        IdentityUrl::new("identity://i").unwrap()
-    }
-
-    fn credentials() -> Option<Credentials> {
-        Some(Credentials {
-            profile: Profile::Modern,
-            secret: SecretKey::new(vec![7; 32]),
-            public_keys: vec![8; 32],
-        })
-    }
-
-    fn device() -> DeviceRecord {
-        DeviceRecord { credentials: credentials(), accounts: vec![account_url()], locked_out: true }
-    }
-
-    fn account() -> AccountRecord {
-        AccountRecord {
-            credentials: credentials(),
-            identities: vec![identity_url()],
-            devices: vec![device_url()],
-            pre_auth_token: Some(SecretKey::new(b"token".to_vec())),
-            locked_out: false,
-        }
-    }
-
-    fn identity() -> IdentityRecord {
-        IdentityRecord { quota_bytes: Some(1 << 40), ..IdentityRecord::of(account_url()) }
-    }
-
-    fn fill(users: &UserDatabase) {
-        let changes = [
-            DirectoryChange::Device(device_url(), Some(device())),
-            DirectoryChange::Account(account_url(), Some(account())),
-            DirectoryChange::Identity(identity_url(), Some(identity())),
-        ];
-        users.apply(&changes).unwrap();
-    }
-
-    #[test]
-    fn a_shard_may_share_it_with_other_threads() {
-        fn shared<T: Clone + Send + Sync>() {}
-        shared::<UserDatabase>();
-    }
-
-    #[test]
-    fn records_survive_a_reopen() {
-        let directory = tempfile::tempdir().unwrap();
-        fill(&UserDatabase::open(directory.path()).unwrap());
-        let users = UserDatabase::open(directory.path()).unwrap();
-        assert_eq!(users.device(&device_url()), Some(device()));
-        assert_eq!(users.account(&account_url()), Some(account()));
-        assert_eq!(users.identity(&identity_url()), Some(identity()));
-        assert_eq!(
-            users.counts(),
-            UserCounts { devices: 1, accounts: 1, identities: 1, ..UserCounts::default() }
-        );
-        assert_eq!(users.devices().next().unwrap().unwrap(), (device_url(), device()));
-        assert_eq!(users.accounts().next().unwrap().unwrap(), (account_url(), account()));
-        assert_eq!(users.identities().next().unwrap().unwrap(), (identity_url(), identity()));
-    }
-
-    #[test]
-    fn a_removed_record_is_gone_and_later_changes_of_a_batch_win() {
-        let directory = tempfile::tempdir().unwrap();
-        let users = UserDatabase::open(directory.path()).unwrap();
-        fill(&users);
-        let changes = [
-            DirectoryChange::Account(account_url(), None),
-            DirectoryChange::Device(device_url(), None),
-            DirectoryChange::Device(device_url(), Some(DeviceRecord::default())),
-        ];
-        users.apply(&changes).unwrap();
-        drop(users);
-        let users = UserDatabase::open(directory.path()).unwrap();
-        assert_eq!(users.account(&account_url()), None);
-        assert_eq!(users.device(&device_url()), Some(DeviceRecord::default()));
-        assert_eq!(users.identity(&identity_url()), Some(identity()));
-    }
-
-    #[test]
-    fn changes_that_are_decided_at_once_on_several_threads_do_not_overwrite_each_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let users = UserDatabase::open(directory.path()).unwrap();
-        let join = |number: usize| {
-            let decide = |users: &UserDatabase| {
-                let mut record = users.device(&device_url()).unwrap_or_default();
-                std::thread::sleep(std::time::Duration::from_millis(2));
-                record.accounts.push(AccountUrl::new(format!("account://{number}")).unwrap());
-                (vec![DirectoryChange::Device(device_url(), Some(record))], number)
-            };
-            assert_eq!(users.update(decide).unwrap(), number);
-        };
-        std::thread::scope(|scope| (0..8).for_each(|number| drop(scope.spawn(move || join(number)))));
-        assert_eq!(users.device(&device_url()).unwrap().accounts.len(), 8);
-    }
-
-    #[test]
-    fn a_missing_record_is_none() {
-        let directory = tempfile::tempdir().unwrap();
-        let users = UserDatabase::open(directory.path()).unwrap();
-        assert_eq!(users.device(&device_url()), None);
-        assert_eq!(users.read_device(&device_url()).unwrap(), None);
-        assert_eq!(users.counts(), UserCounts::default());
-    }
-
-    #[test]
-    fn a_damaged_record_is_an_error_for_tools_and_missing_for_the_relay() {
-        let directory = tempfile::tempdir().unwrap();
-        let users = UserDatabase::open(directory.path()).unwrap();
-        fill(&users);
-        for tree in [&users.devices, &users.accounts, &users.identities] {
-            let key = tree.first().unwrap().unwrap().0;
-            tree.insert(key, &b"\x01 spoilt"[..]).unwrap();
-        }
-        assert_eq!(users.device(&device_url()), None);
-        assert_eq!(users.account(&account_url()), None);
-        assert_eq!(users.identity(&identity_url()), None);
-        let faults = [
-            users.read_device(&device_url()).unwrap_err(),
-            users.accounts().next().unwrap().unwrap_err(),
-            users.identities().next().unwrap().unwrap_err(),
-        ];
-        for fault in faults {
-            assert!(matches!(fault, StorageError::UserRecordDamaged { .. }), "{fault}");
-        }
-    }
-
-    #[test]
-    fn a_second_opener_is_told_that_the_database_is_in_use() {
-        let directory = tempfile::tempdir().unwrap();
-        let _first = UserDatabase::open(directory.path()).unwrap();
-        let second = UserDatabase::open(directory.path()).unwrap_err();
-        assert!(matches!(second, StorageError::UsersLocked { .. }), "{second}");
-    }
-}
+#[path = "users_tests.rs"]
+mod tests;

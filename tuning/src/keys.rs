@@ -218,8 +218,8 @@ settings! {
         deposit: Deposit as OneOf::<Deposit>::NEW => "registered" @live;
         /// How long mail waits if its sender does not say. Then it is deleted.
         lifetime: Duration as Time::seconds_up_to(3650 * DAY) => "30 days" @live;
-        /// How long mail that its sender wants kept for longer may wait for a device that does not connect. Then the device is
-        /// taken for abandoned, and all device-targeted mail for it is deleted.
+        /// A device that has not connected for so long is taken for abandoned: device-targeted mail that has waited for it for a
+        /// day is deleted.
         abandoned_after: Duration as Time::seconds_up_to(3650 * DAY) => "90 days";
         /// Bytes of mail that may wait for one identity, unless the directory says otherwise.
         quota_per_identity: u64 as Size::between(KIB, 1024 * TIB) => "1 GB" @live;

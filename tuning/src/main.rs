@@ -61,6 +61,8 @@ Examples:
     relayctl store backup /var/lib/furrow/data --to /backup/monday --identity-first
   Bring the urgent mail back, start the relay, and bring the rest later:
     relayctl store restore /backup/monday --to /var/lib/furrow/data --only identity
+    systemctl start furrow-relayd
+    relayctl store restore /backup/monday --running
   Keep what can be read of a damaged log:
     relayctl store rebuild /var/lib/furrow/data
 

@@ -187,3 +187,33 @@ fn top_prints_looks_where_there_is_no_terminal() {
     assert_eq!(output.matches("slow").count(), 4, "a heading and a mailbox in each look:\n{output}");
     assert_eq!(relay.join().unwrap(), 6, "one look to begin with, and two that are printed");
 }
+
+#[test]
+fn a_backup_is_restored_into_a_running_relay_which_says_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let backup = folder.path().canonicalize().unwrap();
+    let name = backup.to_str().unwrap();
+    let arguments = ["store", "restore", name, "--running", "--only", "identity"];
+    let socket = folder.path().join("unused.sock");
+    let (code, _, errors) = relayctl(&[&arguments[..], &["--socket", socket.to_str().unwrap()]].concat());
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("no finished backup"), "{errors}");
+
+    std::fs::write(backup.join("backup.json"), "{}").unwrap();
+    let restored = r#"{"messages":7,"bytes":70,"present":3,"expired":1,"whole":true,"seconds":0.5}"#;
+    let reply = format!(
+        "{{\"v\":1,\"answer\":{{\"restoring\":{{\"done\":1,\"total\":11}}}}}}\n{{\"v\":1,\"answer\":{{\"restored\":{restored}}}}}"
+    );
+    let (asked, code, output, errors) = asks(&arguments, &reply);
+    assert_eq!(asked, format!(r#"{{"v":1,"command":"restore","backup":"{name}","only":"identity"}}"#));
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(output.starts_with("restored 7 messages with 70 bytes"), "{output}");
+    assert!(output.contains("3 that the relay has or had restored before, 1 whose time is over"), "{output}");
+    let json = [&arguments[..], &["--json"]].concat();
+    let (_, _, output, _) = asks(&json, &reply);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&output).unwrap()["present"], 3);
+    let refused = r#"{"v":1,"error":{"cause":"failed","message":"another backup is being restored"}}"#;
+    let (_, code, _, errors) = asks(&arguments, refused);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("another backup is being restored"), "{errors}");
+}

@@ -30,7 +30,7 @@ fn message(id: u64) -> LogEntry {
         device: None,
         resource: ResourceUrl::new("r").unwrap(),
     };
-    let header = MessageHeader { flags: 0, tail: Bytes::new(), expires_at: 5 };
+    let header = MessageHeader { flags: 0, tail: Bytes::new(), expires_at: 1 << 40 };
     LogEntry::Part {
         id: RecordId(id),
         family: if id.is_multiple_of(2) { Family::Device } else { Family::Identity },
@@ -126,9 +126,14 @@ fn a_backup_of_an_open_store_is_restored_in_two_steps() {
     assert_eq!((&first["messages"], &first["users_restored"]), (&5.into(), &true.into()));
     let second = restore("device");
     assert_eq!((&second["messages"], &second["users_restored"]), (&4.into(), &false.into()));
+    let again = restore("device");
+    assert_eq!((&again["messages"], &again["present"]), (&0.into(), &4.into()), "nothing comes twice");
     assert_eq!(json(&["verify", &new, "--json"]).1["messages"], 9);
     let users = UserDatabase::open(Path::new(&new).join("users")).unwrap();
     assert_eq!(users.counts().accounts, 1);
+    let (code, _, errors) = relayctl(&["restore", &to, "--to", &new]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("--running"), "a relay has it open: {errors}");
 }
 
 #[test]

@@ -12,7 +12,9 @@ use crate::wire::{Deaf, Wire};
 use bytes::{Bytes, BytesMut};
 use client::SystemEntropy;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
-use relay_core::directory::{AccountRecord, Credentials, DeviceRecord, Directory, IdentityRecord, Profile};
+use relay_core::directory::{
+    AccountRecord, Credentials, DeviceRecord, Directory, IdentityRecord, Profile, Unreadable,
+};
 use relay_core::relay::{Action, ConnectionId, Relay, RelayConfig, ShardId};
 use relay_core::security::ClientCredentials;
 use relay_core::sstp::Command;
@@ -267,22 +269,20 @@ impl Client {
 struct Everybody(Credentials);
 
 impl Directory for Everybody {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
-        let user = User::new(number_of(url.as_str())?);
-        Some(DeviceRecord {
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        Ok(number_of(url.as_str()).map(|number| DeviceRecord {
             credentials: Some(self.0.clone()),
-            accounts: vec![user.account],
+            accounts: vec![User::new(number).account],
             locked_out: false,
-        })
+        }))
     }
 
-    fn account(&self, _: &AccountUrl) -> Option<AccountRecord> {
-        Some(AccountRecord { credentials: Some(self.0.clone()), ..AccountRecord::default() })
+    fn account(&self, _: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        Ok(Some(AccountRecord { credentials: Some(self.0.clone()), ..AccountRecord::default() }))
     }
 
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
-        let user = User::new(number_of(url.as_str())?);
-        Some(IdentityRecord::of(user.account))
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+        Ok(number_of(url.as_str()).map(|number| IdentityRecord::of(User::new(number).account)))
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod fanout;
 pub(crate) mod mixed;
 pub(crate) mod online;
 pub(crate) mod presence;
+pub(crate) mod recovery;
 pub(crate) mod soak;
 pub(crate) mod strangers;
 pub(crate) mod traffic;

@@ -1,7 +1,7 @@
 //! The tokens of the security layer and the key files.
 
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl};
-use relay_core::directory::{AccountRecord, DeviceRecord, Directory, IdentityRecord, Profile};
+use relay_core::directory::{AccountRecord, DeviceRecord, Directory, IdentityRecord, Profile, Unreadable};
 use relay_core::security::{
     ClientCredentials, Layer, RegisterContext, RelayKeys, RelayPublicKeys, answer_attach, answer_connect,
     answer_register, busy_response, hello, hello_without_key, read_answer_without_key,
@@ -29,16 +29,16 @@ impl Entropy for Fixed {
 struct Nobody;
 
 impl Directory for Nobody {
-    fn device(&self, _: &DeviceUrl) -> Option<DeviceRecord> {
-        None
+    fn device(&self, _: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        Ok(None)
     }
 
-    fn account(&self, _: &AccountUrl) -> Option<AccountRecord> {
-        None
+    fn account(&self, _: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        Ok(None)
     }
 
-    fn identity(&self, _: &IdentityUrl) -> Option<IdentityRecord> {
-        None
+    fn identity(&self, _: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+        Ok(None)
     }
 }
 

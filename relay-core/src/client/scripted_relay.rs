@@ -80,14 +80,14 @@ pub(crate) struct Records {
 }
 
 impl Directory for Records {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
-        self.devices.get(url).cloned()
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        Ok(self.devices.get(url).cloned())
     }
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
-        self.accounts.get(url).cloned()
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        Ok(self.accounts.get(url).cloned())
     }
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
-        self.identities.get(url).cloned()
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+        Ok(self.identities.get(url).cloned())
     }
 }
 
@@ -437,7 +437,7 @@ impl Script {
             Welcome::Unreachable => unreachable!("the transport does not open"),
             Welcome::Authenticate => {
                 let device = DeviceUrl::new(connect.source_device_urls[0].as_bytes()).unwrap();
-                let record = self.records.device(&device);
+                let record = self.records.device(&device).unwrap();
                 let token = &connect.authentication_token;
                 let verdict = security::answer_connect(token, &device, record.as_ref(), &mut self.entropy);
                 self.device = Some(device);
@@ -457,7 +457,7 @@ impl Script {
 
     fn attach(&mut self, request: crate::sstp::command::AccountRequest) {
         let account = AccountUrl::new(request.account_url.as_bytes()).unwrap();
-        let record = self.records.account(&account);
+        let record = self.records.account(&account).unwrap();
         let token = &request.authentication_token;
         let response = match security::answer_attach(token, &account, record.as_ref(), &mut self.entropy) {
             HelloVerdict::RegistrationNeeded { token } | HelloVerdict::Failed { token, .. } => token,

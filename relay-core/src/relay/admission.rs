@@ -7,7 +7,7 @@ use super::peer::Attachment;
 use super::presence::aliases;
 use super::{Action, Relay, SecurityFailure};
 use crate::address::{AccountUrl, DeviceUrl};
-use crate::directory::DeviceRecord;
+use crate::directory::{DeviceRecord, Unreadable};
 use crate::security::{self, HelloVerdict, MessageId, SecurityError};
 use crate::sstp::command::{AccountRequest, Connect};
 use crate::sstp::text::Text;
@@ -115,7 +115,7 @@ impl Relay {
         let Ok(device) = DeviceUrl::new(connect.source_device_urls[0].as_bytes()) else {
             return self.connection(id).close(CloseReason::ProtocolError, 0);
         };
-        let record = self.device_record(&device);
+        let Ok(record) = self.device_record(&device) else { return self.try_later(id) };
         let home = record.as_ref().and_then(|record| record.accounts.first());
         if let Some(shard) = home.map(|account| home::home(account, self.config.shards))
             && shard != self.shard
@@ -123,9 +123,12 @@ impl Relay {
         {
             return self.hand_off(id, shard, connect);
         }
-        let locked_out = connect.source_device_urls.iter().any(|device| self.is_locked_out(device));
-        if locked_out || record.as_ref().is_some_and(|record| self.has_only_locked_out_accounts(record)) {
-            return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
+        match self.is_rejected(&connect, record.as_ref()) {
+            Ok(false) => {}
+            Ok(true) => {
+                return self.connection(id).refuse(ConnectResponseId::ConnectRejected, 0, Bytes::new());
+            }
+            Err(Unreadable) => return self.try_later(id),
         }
         let peer = self.peer_mut(id);
         (peer.device, peer.aliases) = (Some(device.clone()), aliases(&connect));
@@ -135,8 +138,7 @@ impl Relay {
             return connection.close(CloseReason::CrossedConnections, 0);
         }
         if self.draining || self.is_full() || self.puts_off(id) {
-            let retry_time = self.config.retry_time.as_secs() as u32;
-            return self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
+            return self.try_later(id);
         }
         let now = self.now;
         if connect.authentication_token.is_empty() {
@@ -155,6 +157,17 @@ impl Relay {
                 peer.connection.accept(now, token, true);
             }
         }
+    }
+
+    fn try_later(&mut self, id: ConnectionId) {
+        let retry_time = self.config.retry_time.as_secs() as u32;
+        self.connection(id).refuse(ConnectResponseId::TryLater, retry_time, Bytes::new());
+    }
+
+    /// TryLater for a connection that is open already.
+    pub(super) fn send_back_later(&mut self, id: ConnectionId) {
+        let return_time = self.config.retry_time.as_secs() as u32;
+        self.connection(id).close(CloseReason::Resting, return_time);
     }
 
     /// Whether there is no room for another connection, by the shard's own bound or by the operator's word.
@@ -193,15 +206,41 @@ impl Relay {
         }
     }
 
-    fn is_locked_out(&self, device: &Text) -> bool {
-        let record = DeviceUrl::new(device.as_bytes()).ok().and_then(|device| self.directory.device(&device));
-        record.is_some_and(|record| record.locked_out)
+    /// Whether one of the devices is locked out, or all accounts of the first are.
+    fn is_rejected(&self, connect: &Connect, record: Option<&DeviceRecord>) -> Result<bool, Unreadable> {
+        for device in &connect.source_device_urls {
+            if self.is_locked_out(device)? {
+                return Ok(true);
+            }
+        }
+        record.map_or(Ok(false), |record| self.has_only_locked_out_accounts(record))
+    }
+
+    fn is_locked_out(&self, device: &Text) -> Result<bool, Unreadable> {
+        let Ok(device) = DeviceUrl::new(device.as_bytes()) else { return Ok(false) };
+        Ok(self.directory.device(&device)?.is_some_and(|record| record.locked_out))
     }
 
     /// A device all of whose users are locked out is so itself (management-soap-spmr 7.9).
-    pub(super) fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> bool {
-        let locked_out = |account| self.is_account_locked_out(account);
-        !record.accounts.is_empty() && record.accounts.iter().all(locked_out)
+    pub(super) fn has_only_locked_out_accounts(&self, record: &DeviceRecord) -> Result<bool, Unreadable> {
+        for account in &record.accounts {
+            if !self.is_account_locked_out(account)? {
+                return Ok(false);
+            }
+        }
+        Ok(!record.accounts.is_empty())
+    }
+
+    /// The accounts of a device whose mail may be collected.
+    fn open_accounts(&self, device: &DeviceUrl) -> Result<Vec<AccountUrl>, Unreadable> {
+        let mut accounts = self.directory.device(device)?.unwrap_or_default().accounts;
+        let mut open = Vec::with_capacity(accounts.len());
+        for account in accounts.drain(..) {
+            if !self.is_account_locked_out(&account)? {
+                open.push(account);
+            }
+        }
+        Ok(open)
     }
 
     fn hand_off(&mut self, id: ConnectionId, shard: home::ShardId, connect: Connect) {
@@ -234,11 +273,9 @@ impl Relay {
         if let Some(relay) = self.remote_relay(device.as_bytes()) {
             return self.link_proven(id, relay);
         }
-        let record = self.directory.device(&device).unwrap_or_default();
-        for account in record.accounts {
-            if self.is_account_locked_out(&account) {
-                continue;
-            }
+        let Ok(accounts) = self.open_accounts(&device) else { return self.send_back_later(id) };
+        self.device_seen(id);
+        for account in accounts {
             self.collect(id, account.clone(), Target::Device(account, device.clone()));
         }
     }
@@ -269,7 +306,7 @@ impl Relay {
             let token = security::attach_failed(token);
             return self.connection(id).attach_response(event, token);
         }
-        let record = self.directory.account(&account);
+        let Ok(record) = self.directory.account(&account) else { return self.send_back_later(id) };
         match security::answer_attach(token, &account, record.as_ref(), &mut *self.entropy) {
             HelloVerdict::RegistrationNeeded { token } => self.connection(id).attach_response(event, token),
             HelloVerdict::Failed { token, reason } => {
@@ -301,7 +338,8 @@ impl Relay {
             peer.attachments.retain(|attachment| attachment.event != event);
             return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);
         }
-        if self.is_account_locked_out(&account) {
+        let Ok(locked_out) = self.is_account_locked_out(&account) else { return self.send_back_later(id) };
+        if locked_out {
             let peer = self.peer_mut(id);
             peer.attachments.retain(|attachment| attachment.event != event);
             return peer.connection.close_session(event, CloseReason::UserAuthenticationFailed);

@@ -48,7 +48,7 @@ pub struct RelayConfig {
     pub deposit_by_anyone: bool,
     /// How long a message is kept if its sender does not say.
     pub lifetime: Duration,
-    /// How long mail waits for a device that does not come; then all device-targeted mail for it is dropped.
+    /// How long after a device was last seen all device-targeted mail for it is dropped.
     pub abandoned_after: Duration,
     /// How long mail that is on its way to all its recipients waits to be written: if they acknowledge it before, it need not
     /// be. Deletions wait as long.

@@ -9,6 +9,7 @@ use super::home::ShardId;
 use super::mesh::{ConnectionId, MeshItem, Target};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, IdentityUrl};
+use crate::directory::Unreadable;
 use crate::sstp::CloseReason;
 use crate::time::Timestamp;
 use std::any::Any;
@@ -94,8 +95,10 @@ impl Relay {
                 }
             }
             Target::Device(_, device) => {
-                let record = self.directory.device(device).unwrap_or_default();
-                if self.has_only_locked_out_accounts(&record) {
+                let record = self.directory.device(device).map(Option::unwrap_or_default);
+                // What cannot be read may say so as well: then its next Connect waits for the answer.
+                let hit = record.and_then(|record| self.has_only_locked_out_accounts(&record));
+                if hit.unwrap_or(true) {
                     // Its next Connect is rejected, and says so.
                     self.connection(id).close(CloseReason::NoReason, 0);
                 }
@@ -105,7 +108,7 @@ impl Relay {
         self.poll_connection(id);
     }
 
-    pub(super) fn is_account_locked_out(&self, account: &AccountUrl) -> bool {
-        self.directory.account(account).is_some_and(|record| record.locked_out)
+    pub(super) fn is_account_locked_out(&self, account: &AccountUrl) -> Result<bool, Unreadable> {
+        Ok(self.directory.account(account)?.is_some_and(|record| record.locked_out))
     }
 }

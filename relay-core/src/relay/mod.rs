@@ -17,6 +17,7 @@ pub mod config;
 mod gateway;
 mod half_open;
 pub mod home;
+mod last_seen;
 pub mod latency;
 mod mailroom;
 pub mod management;
@@ -26,6 +27,7 @@ mod origin;
 mod outlet;
 mod peer;
 mod presence;
+pub mod redeposit;
 mod routes;
 mod strangers;
 mod wheel;
@@ -52,6 +54,7 @@ use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
 use gateway::{EndedBy, Gateway};
 use hashbrown::HashMap;
+use last_seen::Seen;
 use mailroom::{Mailroom, Surroundings, SweepRules};
 use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
@@ -230,6 +233,7 @@ pub struct Relay {
     strangers: Strangers,
     /// Authenticated connections of each device.
     devices: HashMap<DeviceUrl, u32>,
+    seen: Seen,
     origin: Origin,
     mailroom: Mailroom,
     gateway: Gateway,
@@ -288,6 +292,7 @@ impl Relay {
             peers: Slab::new(),
             next_generation: 0,
             devices: HashMap::new(),
+            seen: Seen::default(),
             origin: Origin::default(),
             mailroom: Mailroom::new(next_record),
             outlets: Slab::new(),
@@ -505,6 +510,7 @@ impl Relay {
             let rules = SweepRules { lifetime, abandoned_after };
             let more = self.in_mailroom(|room, around| room.sweep(around, rules));
             self.sweep_at = now + if more { SWEEP_AGAIN } else { SWEEP_EVERY };
+            self.note_who_stays();
         }
         self.settle();
     }
@@ -606,6 +612,7 @@ impl Relay {
         let mut around = Surroundings {
             now: self.now,
             quota_per_identity: self.config.quota_per_identity,
+            directory: &*self.directory,
             commit_delay: self.config.commit_delay,
             mesh: &mut self.mesh,
             actions: &mut self.actions,
@@ -829,21 +836,21 @@ impl Relay {
 mod tests {
     use super::*;
     use crate::address::IdentityUrl;
-    use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord};
+    use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord, Unreadable};
     use crate::sstp::connection::Endpoint;
     use crate::sstp::text::Text;
 
     struct Nobody;
 
     impl Directory for Nobody {
-        fn device(&self, _: &DeviceUrl) -> Option<DeviceRecord> {
-            None
+        fn device(&self, _: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+            Ok(None)
         }
-        fn account(&self, _: &AccountUrl) -> Option<AccountRecord> {
-            None
+        fn account(&self, _: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+            Ok(None)
         }
-        fn identity(&self, _: &IdentityUrl) -> Option<IdentityRecord> {
-            None
+        fn identity(&self, _: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+            Ok(None)
         }
     }
 

@@ -10,6 +10,7 @@ use super::peer::{Sender, SenderRoute};
 use super::routes::{self, Group};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
+use crate::directory::Unreadable;
 use crate::sstp::acknowledge::InboundSeq;
 use crate::sstp::command::{FanoutEntry, FanoutOpen, Message, Open, SessionStatus};
 use crate::sstp::connection::Part;
@@ -93,6 +94,27 @@ impl Origin {
 enum Unreachable {
     Unknown,
     LockedOut,
+    /// Nobody knows yet: the directory cannot be read.
+    Unreadable,
+}
+
+impl From<Unreadable> for Unreachable {
+    fn from(Unreadable: Unreadable) -> Self {
+        Self::Unreadable
+    }
+}
+
+/// Why there is no session.
+enum NoSession {
+    Refused(OpenResponseId),
+    /// No ResponseId says "later", so the connection ends, to be made again later.
+    Later,
+}
+
+impl From<OpenResponseId> for NoSession {
+    fn from(response: OpenResponseId) -> Self {
+        Self::Refused(response)
+    }
 }
 
 /// What a FanoutOpen asks for.
@@ -126,14 +148,23 @@ impl Relay {
                     None,
                 );
             }
-            Err(response) => self.connection(id).respond(session, response),
+            Err(reason) => self.no_session(id, session, reason),
         }
     }
 
-    fn session_for(&self, id: ConnectionId, open: &Open) -> Result<RouteRecipient, OpenResponseId> {
+    fn no_session(&mut self, id: ConnectionId, session: SessionId, reason: NoSession) {
+        match reason {
+            NoSession::Refused(response) => self.connection(id).respond(session, response),
+            NoSession::Later => self.send_back_later(id),
+        }
+    }
+
+    fn session_for(&self, id: ConnectionId, open: &Open) -> Result<RouteRecipient, NoSession> {
         let resource = self.resource_for(id, &open.resource_url)?;
-        self.recipient(0, &resource, &open.identity_url, &open.device_url)
-            .map_err(|_| OpenResponseId::Unknown)
+        self.recipient(0, &resource, &open.identity_url, &open.device_url).map_err(|reason| match reason {
+            Unreachable::Unknown | Unreachable::LockedOut => OpenResponseId::Unknown.into(),
+            Unreachable::Unreadable => NoSession::Later,
+        })
     }
 
     fn resource_for(&self, id: ConnectionId, resource: &Text) -> Result<ResourceUrl, OpenResponseId> {
@@ -153,19 +184,19 @@ impl Relay {
                 self.start_session(id, session, recipients, &open.resource_url, remote, Some(entries));
                 self.report_faults(id, session, &locked_out, StatusId::LockedOut);
             }
-            Err(response) => self.connection(id).respond(session, response),
+            Err(reason) => self.no_session(id, session, reason),
         }
     }
 
-    fn fanout_session_for(&self, id: ConnectionId, open: &FanoutOpen) -> Result<Fanout, OpenResponseId> {
+    fn fanout_session_for(&self, id: ConnectionId, open: &FanoutOpen) -> Result<Fanout, NoSession> {
         let entries: Box<[FanoutEntry]> = open.entries().collect();
         let own = &self.config.connection.local_device_urls;
         let foreign = |entry: &FanoutEntry| gateway::is_remote(entry, own);
         if entries.iter().any(foreign) && !self.single_hop_supported(id) {
-            return Err(OpenResponseId::FanoutNotSupported);
+            return Err(OpenResponseId::FanoutNotSupported.into());
         }
         if open.resource_url.as_str() == RESOURCE_WAN_DPP || open.len() > self.config.max_fanout_recipients {
-            return Err(OpenResponseId::NoResource);
+            return Err(OpenResponseId::NoResource.into());
         }
         let resource = self.resource_for(id, &open.resource_url)?;
         let mut recipients = Vec::with_capacity(entries.len());
@@ -179,7 +210,8 @@ impl Relay {
             match self.recipient(index as u16, &resource, &entry.identity_url, &entry.device_url) {
                 Ok(recipient) => recipients.push(recipient),
                 Err(Unreachable::LockedOut) => locked_out.push(index as u16),
-                Err(Unreachable::Unknown) => return Err(OpenResponseId::Unknown),
+                Err(Unreachable::Unknown) => return Err(OpenResponseId::Unknown.into()),
+                Err(Unreachable::Unreadable) => return Err(NoSession::Later),
             }
         }
         Ok(Fanout { recipients, remote, entries, locked_out })
@@ -193,9 +225,9 @@ impl Relay {
         device: &Text,
     ) -> Result<RouteRecipient, Unreachable> {
         let identity = IdentityUrl::new(identity.as_bytes()).map_err(|_| Unreachable::Unknown)?;
-        let record = self.directory.identity(&identity).ok_or(Unreachable::Unknown)?;
+        let record = self.directory.identity(&identity)?.ok_or(Unreachable::Unknown)?;
         let (account, lifetime_seconds) = (record.account, record.lifetime_seconds);
-        if self.is_account_locked_out(&account) {
+        if self.is_account_locked_out(&account)? {
             return Err(Unreachable::LockedOut);
         }
         let (device, quota_bytes) = if device.is_empty() {
@@ -209,7 +241,7 @@ impl Relay {
 
     fn recipient_device(&self, account: &AccountUrl, device: &Text) -> Result<DeviceUrl, Unreachable> {
         let device = DeviceUrl::new(device.as_bytes()).map_err(|_| Unreachable::Unknown)?;
-        let record = self.directory.device(&device).ok_or(Unreachable::Unknown)?;
+        let record = self.directory.device(&device)?.ok_or(Unreachable::Unknown)?;
         if record.locked_out {
             return Err(Unreachable::LockedOut);
         }

@@ -3,6 +3,7 @@
 use super::gateway::RemoteRelay;
 use super::half_open::Source;
 use super::home::ShardId;
+use super::last_seen::Day;
 use super::mesh::{ConnectionId, DepositId};
 use super::mesh::{OutletId, RouteId, Target};
 use super::routes::NamedAgain;
@@ -35,6 +36,8 @@ pub(super) struct Peer {
     pub(super) relay: Option<RemoteRelay>,
     /// The device has proven its key.
     pub(super) authenticated: bool,
+    /// The last day on which the device was noted as seen here.
+    pub(super) seen_on: Day,
     /// The device's challenge, while it is open.
     pub(super) challenge: Option<Box<Challenge>>,
     pub(super) attachments: Vec<Attachment>,
@@ -115,6 +118,7 @@ impl Peer {
             aliases: Box::default(),
             relay: None,
             authenticated: false,
+            seen_on: Day::NEVER,
             challenge: None,
             attachments: Vec::new(),
             collects: Vec::new(),

@@ -2,7 +2,7 @@
 
 use super::profile::{Layer, MAX_PRE_AUTH_TOKEN_BYTES, MessageId, RegisterStatus};
 use super::token::TokenError;
-use crate::directory::Profile;
+use crate::directory::{Profile, Unreadable};
 
 /// Why a security message is refused, by either end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,9 @@ pub enum SecurityError {
     /// The relay's public key is not one to which a key can be sealed.
     #[error("the relay's public key is unusable")]
     UnusableRelayKey,
+    /// The relay cannot read its records now.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }
 
 impl SecurityError {
@@ -86,6 +89,7 @@ impl SecurityError {
             Self::KeyUndecryptable(_) => Status::KeyUndecryptable,
             Self::AlreadyRegistered(_) | Self::OtherProfile { .. } => Status::AlreadyRegistered,
             Self::UnknownAccount => Status::UnknownAccount,
+            Self::Unreadable(_) => Status::Busy,
             _ => Status::NotPermitted,
         })
     }

@@ -189,8 +189,8 @@ impl RegisterContext<'_> {
         device_keys: Credentials,
         message: AccountMessage<'_>,
     ) -> Result<Vec<DirectoryChange>, SecurityError> {
-        let known_device = self.directory.device(self.device);
-        let known_account = self.directory.account(self.account);
+        let known_device = self.directory.device(self.device)?;
+        let known_account = self.directory.account(self.account)?;
         let mut device = known_device.clone().unwrap_or_default();
         let mut account = known_account.clone().unwrap_or_default();
         if device.locked_out {
@@ -293,7 +293,7 @@ impl RegisterContext<'_> {
             Profile::Modern => IdentityProof::Modern(modern::read_last_mac(reader)?),
             Profile::Legacy => IdentityProof::Legacy(legacy::read_last_mac(reader)?),
         };
-        let account = self.directory.account(self.account).unwrap_or_default();
+        let account = self.directory.account(self.account)?.unwrap_or_default();
         let known = account.credentials.as_ref().ok_or(SecurityError::UnknownAccount)?;
         if known.profile != header.profile {
             return Err(SecurityError::OtherProfile { registered: known.profile, found: header.profile });
@@ -321,7 +321,7 @@ impl RegisterContext<'_> {
     ) -> Result<Vec<DirectoryChange>, SecurityError> {
         let listed = account.identities.contains(&identity);
         let mut changes = Vec::new();
-        match self.directory.identity(&identity) {
+        match self.directory.identity(&identity)? {
             Some(record) if record.account != *self.account => {
                 return Err(SecurityError::IdentityOfAnotherAccount);
             }

@@ -119,14 +119,14 @@ struct Records {
 }
 
 impl Directory for Records {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
-        self.devices.get(url).cloned()
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        Ok(self.devices.get(url).cloned())
     }
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
-        self.accounts.get(url).cloned()
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        Ok(self.accounts.get(url).cloned())
     }
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
-        self.identities.get(url).cloned()
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+        Ok(self.identities.get(url).cloned())
     }
 }
 

@@ -47,6 +47,10 @@ pub use profile::{
     CONTENT_TYPE, MAX_FORMER_KEYS, MAX_REQUESTS_PER_KEY, MAX_SERVER_NAME_BYTES, MAX_USERS_PER_REQUEST, PORT,
     SHARED_KEY_BYTES,
 };
+pub use provisional::{
+    read_request as read_plain_request, read_response as read_plain_response,
+    write_request as write_plain_request,
+};
 pub use registration::UnusableRelayKey;
 pub use request::{Defaults, ListedUser, Outcome, Request};
 pub use secured::MessageTrace;

@@ -17,7 +17,7 @@ fn xml(error: XmlError) -> SpmrError {
 }
 
 /// Writes a request.
-pub(super) fn write_request(request: &Request) -> String {
+pub fn write_request(request: &Request) -> String {
     let operation = request.operation().name();
     let mut out = format!("{PROLOG}<{operation}>");
     match request {
@@ -73,8 +73,11 @@ fn push_user(out: &mut String, user: &ListedUser) {
     out.push_str("</user>");
 }
 
-/// Reads the request of an operation that has one.
-pub(super) fn read_request(operation: Operation, plaintext: &[u8]) -> Result<Request, SpmrError> {
+/// Reads the request of an operation that has one, out of its cipher.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_request(operation: Operation, plaintext: &[u8]) -> Result<Request, SpmrError> {
     let mut scanner = Scanner::new(plaintext).map_err(xml)?;
     let root = scanner.child().map_err(xml)?.ok_or(SpmrError::Missing("the plaintext"))?;
     if root.name() != operation.name() {
@@ -213,8 +216,11 @@ pub(super) fn write_response(operation: Operation, outcome: Outcome) -> String {
     format!("{PROLOG}<{root}><result status=\"{status}\"/></{root}>")
 }
 
-/// Reads the response of an operation.
-pub(super) fn read_response(operation: Operation, plaintext: &[u8]) -> Result<Outcome, SpmrError> {
+/// Reads the response of an operation, out of its cipher.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_response(operation: Operation, plaintext: &[u8]) -> Result<Outcome, SpmrError> {
     let mut scanner = Scanner::new(plaintext).map_err(xml)?;
     let root = scanner.child().map_err(xml)?.ok_or(SpmrError::Missing("the plaintext"))?;
     if ![operation.response_name(), operation.name()].contains(&root.name()) {

@@ -13,9 +13,9 @@ use relay_core::sstp::command::{FanoutEntry, FanoutOpen};
 use relay_core::sstp::connection::{ConnectionConfig, Endpoint};
 use relay_core::sstp::text::Text;
 use relay_core::sstp::{Connection, Event, OpenResponseId, SessionId, Version};
-use relay_core::store::{LogEntry, Position};
+use relay_core::store::{LogEntry, Position, RecordId, Restored};
 use relay_core::time::Timestamp;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ pub(crate) struct Bench {
     /// Parts cannot be read back.
     pub(crate) unreadable: Option<u32>,
     dice: Dice,
+    config: Arc<RelayConfig>,
 }
 
 impl Bench {
@@ -111,6 +112,7 @@ impl Bench {
             mesh_runs: true,
             unreadable: None,
             dice,
+            config,
         }
     }
 
@@ -317,6 +319,54 @@ impl Bench {
         self.written.extend(batch);
         self.relays[shard].appended(self.now, &positions);
         self.exchange();
+    }
+
+    /// A shard crashes: its connections are lost, and a new one begins with what is durable. For messages of one part.
+    pub(crate) fn restart(&mut self, shard: usize) {
+        for who in 0..self.clients.len() {
+            if self.clients[who].shard == shard && self.clients[who].id.take().is_some() {
+                self.clients[who].connection.transport_lost();
+            }
+        }
+        let directory = Box::new(self.people.directory.clone());
+        let (id, config) = (ShardId(shard as u16), self.config.clone());
+        let next = self.written.len() as u64 + 1;
+        let mut relay = Relay::new(id, config, directory, Box::new(Dice::new(3)), self.now, next);
+        for message in self.durable() {
+            relay.restore(message);
+        }
+        self.relays[shard] = relay;
+    }
+
+    /// What replay finds.
+    fn durable(&self) -> Vec<Restored> {
+        let mut found: BTreeMap<RecordId, Restored> = BTreeMap::new();
+        let mut part = 0;
+        for entry in &self.written {
+            match entry {
+                LogEntry::Part { id, family, head, payload, .. } => {
+                    let bytes = payload.iter().map(Bytes::len).sum::<usize>() as u32;
+                    let position = Position { segment: 0, offset: part, length: bytes };
+                    let head = head.clone().expect("messages of one part");
+                    let restored = Restored {
+                        id: *id,
+                        family: *family,
+                        pending: (0..head.recipients.len() as u32).collect(),
+                        head,
+                        parts: [(position, bytes)].into_iter().collect(),
+                        payload_bytes: u64::from(bytes),
+                    };
+                    part += 1;
+                    found.insert(*id, restored);
+                }
+                LogEntry::DeleteRecipient { id, recipient, .. } => {
+                    let pending = &mut found.get_mut(id).unwrap().pending;
+                    pending.retain(|place| place != recipient);
+                }
+                LogEntry::Delete { id, .. } => drop(found.remove(id)),
+            }
+        }
+        found.into_values().filter(|message| !message.pending.is_empty()).collect()
     }
 
     /// How many parts, deletions of a recipient, and deletions were written.

@@ -21,3 +21,5 @@ mod peers;
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod population;
 mod presence;
+mod redeposit;
+mod retention;

@@ -4,7 +4,7 @@
 use crate::dice::Dice;
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
 use relay_core::directory::{
-    AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord, Profile,
+    AccountRecord, DeviceRecord, Directory, DirectoryChange, IdentityRecord, Profile, Unreadable,
 };
 use relay_core::security::ClientCredentials;
 use std::cell::RefCell;
@@ -101,6 +101,10 @@ pub(crate) struct Records {
     pub(crate) devices: HashMap<DeviceUrl, DeviceRecord>,
     pub(crate) accounts: HashMap<AccountUrl, AccountRecord>,
     pub(crate) identities: HashMap<IdentityUrl, IdentityRecord>,
+    /// When devices were last seen, in seconds.
+    pub(crate) seen: HashMap<DeviceUrl, u64>,
+    /// Nothing can be read now.
+    pub(crate) unreadable: bool,
 }
 
 impl Records {
@@ -124,16 +128,27 @@ impl Records {
 #[derive(Clone, Default)]
 pub(crate) struct SharedDirectory(pub(crate) Rc<RefCell<Records>>);
 
+impl SharedDirectory {
+    fn read<T>(&self, find: impl FnOnce(&Records) -> Option<T>) -> Result<Option<T>, Unreadable> {
+        let records = self.0.borrow();
+        if records.unreadable { Err(Unreadable) } else { Ok(find(&records)) }
+    }
+}
+
 impl Directory for SharedDirectory {
-    fn device(&self, url: &DeviceUrl) -> Option<DeviceRecord> {
-        self.0.borrow().devices.get(url).cloned()
+    fn device(&self, url: &DeviceUrl) -> Result<Option<DeviceRecord>, Unreadable> {
+        self.read(|records| records.devices.get(url).cloned())
     }
 
-    fn account(&self, url: &AccountUrl) -> Option<AccountRecord> {
-        self.0.borrow().accounts.get(url).cloned()
+    fn account(&self, url: &AccountUrl) -> Result<Option<AccountRecord>, Unreadable> {
+        self.read(|records| records.accounts.get(url).cloned())
     }
 
-    fn identity(&self, url: &IdentityUrl) -> Option<IdentityRecord> {
-        self.0.borrow().identities.get(url).cloned()
+    fn identity(&self, url: &IdentityUrl) -> Result<Option<IdentityRecord>, Unreadable> {
+        self.read(|records| records.identities.get(url).cloned())
+    }
+
+    fn last_seen(&self, url: &DeviceUrl) -> Result<Option<u64>, Unreadable> {
+        self.read(|records| records.seen.get(url).copied())
     }
 }

@@ -1,7 +1,7 @@
 //! Operations: one thread that answers operators and Prometheus, and watches the machine. It never touches a shard's state: it
 //! reads the [`Board`], and asks shards by [`crate::command::Command`]. A shard never waits for it.
 //!
-//! * `socket`: the operator's Unix socket; `requests`: what is done about a request.
+//! * `socket`: the operator's Unix socket; `requests`: what is done about a request; `restore`: taking a backup in.
 //! * `http`: metrics and health; `metrics`: the text of them.
 //! * `watch`: measures what [`crate::monitor`] judges, and tells the shards; `machine`: the measuring.
 
@@ -9,6 +9,7 @@ mod http;
 mod machine;
 mod metrics;
 mod requests;
+mod restore;
 mod socket;
 mod watch;
 
@@ -126,6 +127,10 @@ struct Deck {
     interval: Duration,
     shutdown_grace: Duration,
     return_time: Duration,
+    /// The relay's data folder.
+    data: PathBuf,
+    /// Held while a backup is taken in.
+    restoring: tokio::sync::Mutex<()>,
 }
 
 impl Deck {
@@ -213,6 +218,8 @@ impl Doors {
             interval: config.monitor.interval,
             shutdown_grace: config.timers.shutdown_grace,
             return_time: config.timers.return_time,
+            data: config.relay.data_dir.clone(),
+            restoring: tokio::sync::Mutex::new(()),
             around,
         });
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,6 +1,6 @@
 //! The operator's Unix socket: who may open it (the file's permissions say), lines in and lines out, each within bounds.
 
-use super::{ACCEPT_AGAIN, Deck, OperationsError, requests};
+use super::{ACCEPT_AGAIN, Deck, OperationsError, requests, restore};
 use crate::events;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::Permissions;
@@ -10,10 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tuning::operator::{ErrorCause, MAX_REQUEST_BYTES, Outcome, Refusal, Reply, RequestLine, VERSION};
+use tuning::operator::{
+    ErrorCause, MAX_REQUEST_BYTES, Outcome, Refusal, Reply, Request, RequestLine, VERSION,
+};
 
 /// Operators at a time; further ones wait.
 const MAX_OPERATORS: usize = 16;
@@ -86,24 +89,32 @@ async fn attend(stream: UnixStream, deck: &Arc<Deck>) -> io::Result<()> {
         if line.is_empty() || !whole && line.len() < MAX_REQUEST_BYTES {
             return Ok(());
         }
-        let outcome = if whole { answer(deck, &line).await } else { Outcome::Error(too_long()) };
-        let mut reply = serde_json::to_vec(&Reply { v: VERSION, outcome })?;
-        reply.push(b'\n');
-        timeout(WRITE, writer.write_all(&reply)).await??;
+        let outcome =
+            if whole { answer(deck, &line, &mut writer).await? } else { Outcome::Error(too_long()) };
+        say(&mut writer, outcome).await?;
         if !whole {
             return Ok(());
         }
     }
 }
 
-async fn answer(deck: &Arc<Deck>, line: &[u8]) -> Outcome {
-    match parse(line) {
-        Ok(line) => match requests::carry_out(deck, line.request).await {
-            Ok(answer) => Outcome::Answer(answer),
-            Err(refusal) => Outcome::Error(refusal),
-        },
-        Err(refusal) => Outcome::Error(refusal),
-    }
+/// Says something to an operator.
+pub(super) async fn say(writer: &mut OwnedWriteHalf, outcome: Outcome) -> io::Result<()> {
+    let mut reply = serde_json::to_vec(&Reply { v: VERSION, outcome })?;
+    reply.push(b'\n');
+    timeout(WRITE, writer.write_all(&reply)).await?
+}
+
+/// What came of a request. Of one that takes long, something is said before that.
+async fn answer(deck: &Arc<Deck>, line: &[u8], writer: &mut OwnedWriteHalf) -> io::Result<Outcome> {
+    let outcome = match parse(line).map(|line| line.request) {
+        Ok(Request::Restore { backup, only }) => {
+            return restore::restore(deck, backup, only, writer).await;
+        }
+        Ok(request) => requests::carry_out(deck, request).await,
+        Err(refusal) => Err(refusal),
+    };
+    Ok(outcome.map_or_else(Outcome::Error, Outcome::Answer))
 }
 
 /// The request in a line. The version is looked at before anything else.
@@ -133,7 +144,6 @@ fn too_long() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tuning::operator::Request;
 
     #[test]
     fn the_socket_is_for_its_owner_only_and_a_stale_one_is_replaced() {

@@ -34,6 +34,17 @@ impl Worker {
                 self.after_input();
                 answer(reply, ());
             }
+            Command::Messages { page, reply } => answer(reply, self.relay.borrow().list_messages(page)),
+            Command::Redeposit { parts, durable, reply } => {
+                self.relay.borrow_mut().redeposit(now, parts, &durable);
+                self.after_input();
+                answer(reply, ());
+            }
+            Command::GiveUpRedeposit { number, reply } => {
+                self.relay.borrow_mut().give_up_redeposit(now, number);
+                self.after_input();
+                answer(reply, ());
+            }
             Command::Intake(intake, reply) => {
                 self.relay.borrow_mut().set_intake(now, intake);
                 self.after_input();

@@ -115,6 +115,8 @@ impl Worker {
             completed: did.completed,
             delivered: did.delivered,
             expired: did.expired,
+            dropped_abandoned: did.purged,
+            dropped_by_order: did.deleted_by_order,
             unreadable: did.unreadable,
             over_quota: did.faults,
             refused_deposits: did.refused_deposits,

@@ -5,4 +5,6 @@
 mod commands;
 mod metrics;
 mod monitor;
+mod restore;
+mod retention;
 mod running;

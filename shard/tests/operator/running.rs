@@ -6,7 +6,7 @@ use client::{
 use shard::init::init;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -21,6 +21,14 @@ pub(crate) struct Running {
     process: Child,
     identity: RelayIdentity,
     socket: PathBuf,
+    data: PathBuf,
+}
+
+fn spawn(directory: &Path, config: &Path) -> Child {
+    let log = std::fs::File::create(directory.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relayd"));
+    command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(log);
+    command.env_remove("JOURNAL_STREAM").spawn().unwrap()
 }
 
 impl Running {
@@ -38,18 +46,44 @@ impl Running {
         change(&mut config);
         let made = init(directory.path(), &config).unwrap();
         let identity = RelayIdentity::load(&made.identity).unwrap();
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_relayd"));
-        command.args(["run", "--config"]).arg(&made.config).stdin(Stdio::null()).stderr(log);
-        let process = command.env_remove("JOURNAL_STREAM").spawn().unwrap();
-        let socket = Config::load(&made.config).unwrap().operator_socket();
-        let running = Self { directory, process, identity, socket };
+        let process = spawn(directory.path(), &made.config);
+        let config = Config::load(&made.config).unwrap();
+        let (socket, data) = (config.operator_socket(), config.relay.data_dir);
+        let running = Self { directory, process, identity, socket, data };
+        running.wait_until_it_serves();
+        running
+    }
+
+    /// Kills the process and starts another one on what it has left.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
+        self.run();
+    }
+
+    /// Kills the process.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts another process on what the killed one has left.
+    pub(crate) fn run(&mut self) {
+        self.process = spawn(self.directory.path(), &self.directory.path().join("furrow.toml"));
+        self.wait_until_it_serves();
+    }
+
+    /// The relay's data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    fn wait_until_it_serves(&self) {
+        let running = self;
         running.eventually("the relay serves", || {
             running
                 .try_ask(Request::Status)
                 .is_ok_and(|answer| matches!(answer, Answer::Status(status) if status.state == "serving"))
         });
-        running
     }
 
     pub(crate) fn socket(&self) -> &std::path::Path {
@@ -58,6 +92,11 @@ impl Running {
 
     pub(crate) fn try_ask(&self, request: Request) -> Result<Answer, ClientError> {
         Operator::connect(&self.socket)?.ask(request, PATIENCE)
+    }
+
+    /// Asks for something that takes long.
+    pub(crate) fn ask_at_length(&self, request: Request, progress: impl FnMut(u64, u64)) -> Answer {
+        Operator::connect(&self.socket).unwrap().ask_at_length(request, PATIENCE, progress).unwrap()
     }
 
     pub(crate) fn ask(&self, request: Request) -> Answer {
@@ -147,6 +186,21 @@ impl Person {
     }
 
     /// Sends a message of so many bytes, and waits until the relay has acknowledged it.
+    /// Connects again after its client was closed.
+    pub(crate) async fn come_back(&mut self) {
+        self.client = Client::connect(ClientConfig::new(self.profile.clone())).unwrap();
+        in_time(self.client.ready()).await.unwrap();
+    }
+
+    /// The same person at another relay, registered there with the same keys.
+    pub(crate) async fn moved_to(&self, relay: &Running) -> Person {
+        let profile = ClientProfile { relay: relay.identity.clone(), ..self.profile.clone() };
+        let client = Client::connect(ClientConfig::new(profile.clone())).unwrap();
+        in_time(client.register(Register::new().identity(profile.identities[0].clone()))).await.unwrap();
+        in_time(client.ready()).await.unwrap();
+        Person { profile, client }
+    }
+
     pub(crate) async fn send(&self, to: &Person, bytes: usize) {
         let message = Message::to(to.profile.identities[0].clone()).body(vec![7; bytes]);
         in_time(in_time(self.client.send(message)).await.unwrap()).await.unwrap();

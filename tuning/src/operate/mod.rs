@@ -127,7 +127,7 @@ pub(crate) struct Reach {
     socket: Option<PathBuf>,
     /// Print the answer as one line of JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Which connections.
@@ -214,7 +214,7 @@ fn connection(text: &str) -> Result<(u16, u64), String> {
 }
 
 impl Reach {
-    fn connect(&self) -> Result<Client, OperateError> {
+    pub(crate) fn connect(&self) -> Result<Client, OperateError> {
         let path = match &self.socket {
             Some(path) => path.clone(),
             None => Config::load_for_any_host(&self.config)?.operator_socket(),

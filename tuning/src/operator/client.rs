@@ -57,11 +57,39 @@ impl Client {
     /// # Errors
     /// [`ClientError`], in particular [`ClientError::Refused`]; after any other one this connection is of no more use.
     pub fn ask(&mut self, request: Request, patience: Duration) -> Result<Answer, ClientError> {
+        self.begin(request, patience)?;
+        self.answer()
+    }
+
+    /// As [`Client::ask`], for a request that says now and then how far it is: `progress` gets messages done and in all.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_at_length(
+        &mut self,
+        request: Request,
+        patience: Duration,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Answer, ClientError> {
+        self.begin(request, patience)?;
+        loop {
+            match self.answer()? {
+                Answer::Restoring { done, total } => progress(done, total),
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn begin(&mut self, request: Request, patience: Duration) -> Result<(), ClientError> {
         self.stream.get_ref().set_read_timeout(Some(patience))?;
         self.stream.get_ref().set_write_timeout(Some(patience))?;
         let mut line = serde_json::to_vec(&RequestLine { v: VERSION, request })?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Result<Answer, ClientError> {
         let mut reply = Vec::new();
         self.stream.by_ref().take(MAX_REPLY_BYTES as u64).read_until(b'\n', &mut reply)?;
         match reply.last() {

@@ -117,6 +117,8 @@ counters! {
     "furrow_messages_delivered_total" Counter "Messages acknowledged by a recipient." { delivered }
     "furrow_messages_dropped_total" Counter "Messages that a recipient will not get, by reason." {
         expired["reason" = "expired"],
+        dropped_abandoned["reason" = "abandoned"],
+        dropped_by_order["reason" = "order"],
         unreadable["reason" = "unreadable"]
     }
     "furrow_messages_refused_total" Counter "Messages that were not taken, for a recipient or at all, by reason." {

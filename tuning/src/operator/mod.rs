@@ -12,6 +12,6 @@ pub use client::{Client, ClientError};
 pub use counters::{COUNTER_FAMILIES, Family, Member, MetricKind, ShardCounters};
 pub use protocol::{
     Answer, Connection, ErrorCause, Filter, KeyHolder, MAX_LISTED, MAX_REPLY_BYTES, MAX_REQUEST_BYTES,
-    Mailbox, MailboxOrder, Outcome, Refusal, Reply, Request, RequestLine, ResourceState, ShardState, Status,
-    Timing, VERSION,
+    MailFamily, Mailbox, MailboxOrder, Outcome, Refusal, Reply, Request, RequestLine, ResourceState,
+    RestoreReport, ShardState, Status, Timing, VERSION,
 };

@@ -4,6 +4,7 @@
 use super::ShardCounters;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// The version of the protocol that is spoken here.
 pub const VERSION: u32 = 1;
@@ -63,6 +64,15 @@ pub enum Request {
     EndDrain,
     /// Read the certificate for TLS again.
     Reload,
+    /// Take the mail of a backup in, while the relay goes on. Answered with [`Answer::Restoring`] now and then, and at last with
+    /// [`Answer::Restored`].
+    Restore {
+        /// The backup's folder, an absolute path, which the relay's user may read.
+        backup: PathBuf,
+        /// Only this mail; all, identity-targeted mail first, if it is not there.
+        #[serde(default)]
+        only: Option<MailFamily>,
+    },
     /// Change how much the log says, until the next start.
     LogLevel {
         /// `error`, `warn`, `info`, `debug`, `trace`, or such words for parts of the program: `info,shard=debug`.
@@ -90,6 +100,16 @@ pub enum Filter {
     Account(String),
     /// Those from an address.
     Address(IpAddr),
+}
+
+/// A family of mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MailFamily {
+    /// Identity-targeted mail.
+    Identity,
+    /// Device-targeted mail.
+    Device,
 }
 
 /// Whose keys.
@@ -188,8 +208,39 @@ pub enum Answer {
     Disconnected(usize),
     /// To [`Request::Drain`]: how many connections are still there.
     Drained(usize),
+    /// To [`Request::Restore`], before the last answer: so many messages of the backup have been dealt with.
+    Restoring {
+        /// Messages dealt with.
+        done: u64,
+        /// Messages of the backup that are asked for; 0 while it is read.
+        total: u64,
+    },
+    /// To [`Request::Restore`].
+    Restored(RestoreReport),
     /// Done, and nothing more to say.
     Done,
+}
+
+/// What was restored of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestoreReport {
+    /// Messages restored.
+    pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Messages that the relay still had, or that had been restored before.
+    pub present: u64,
+    /// Messages whose lifetime was over.
+    pub expired: u64,
+    /// Messages of which a part could not be read.
+    pub unreadable: u64,
+    /// Messages that are known to be lost in the backup itself.
+    pub lost_in_backup: u64,
+    /// The backup was whole, and everything in it could be read.
+    pub whole: bool,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// How a relay is.

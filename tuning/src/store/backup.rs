@@ -1,19 +1,21 @@
-//! Backups of mail and users, and their way back.
+//! Backups of mail and users; `restore` is their way back.
 //!
 //! A backup is a folder with the logs as `shard-NNNN`, the user database as `users`, and a file `backup.json`, written
 //! last: without it, the backup is not finished.
 
-use super::report::{LogReport, json};
-use super::{Answer, Only, StoreFailure, bar, logs};
+use super::report::json;
+use super::{Answer, StoreFailure, bar, logs};
 use relay_core::store::Family;
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use storage::{LogOptions, OfflineLog, copy_log, copy_users, transfer};
+use storage::{copy_log, copy_users};
 
-const MARK: &str = "backup.json";
-const USERS: &str = "users";
+/// The file without which a backup is not finished.
+pub(super) const MARK: &str = "backup.json";
+/// The folder of the user database.
+pub(super) const USERS: &str = "users";
 
 /// What a backup holds.
 #[derive(Debug, Serialize)]
@@ -80,57 +82,6 @@ pub(super) fn backup(
         backup.shards
     );
     Ok(Answer { text: if as_json { json(&backup) } else { text }, well: true })
-}
-
-/// What came back.
-#[derive(Debug, Serialize)]
-struct Restored {
-    users_restored: bool,
-    messages: u64,
-    logs: Vec<LogReport>,
-}
-
-/// `store restore`.
-pub(super) fn restore(
-    from: &Path,
-    to: &Path,
-    only: Option<Only>,
-    as_json: bool,
-) -> Result<Answer, StoreFailure> {
-    if !from.join(MARK).is_file() {
-        return Err(StoreFailure::NoBackup(from.into()));
-    }
-    let families: &[Family] = match only {
-        Some(Only::Identity) => &[Family::Identity],
-        Some(Only::Device) => &[Family::Device],
-        None => &[Family::Identity, Family::Device],
-    };
-    let opened: Vec<OfflineLog> =
-        logs(from)?.iter().map(|folder| OfflineLog::open(folder)).collect::<Result<_, _>>()?;
-    let users_restored = !to.join(USERS).exists() && from.join(USERS).is_dir();
-    if users_restored {
-        copy_users(&from.join(USERS), &to.join(USERS))?;
-    }
-    let bar = bar("restore", opened.iter().map(OfflineLog::bytes).sum(), as_json);
-    let mut restored = Restored { users_restored, messages: 0, logs: Vec::new() };
-    for log in &opened {
-        let (shard, shards) = log.shard();
-        let directory = to.join(name(log.directory()));
-        let options =
-            LogOptions { directory: directory.clone(), segment_bytes: log.segment_bytes(), shard, shards };
-        let done = transfer(log, options, families, |bytes| bar.inc(bytes))?;
-        restored.messages += done.messages;
-        restored.logs.push(LogReport::new(&directory, done.messages, done.payload_bytes, &done.report));
-    }
-    bar.finish_and_clear();
-    let text = if as_json {
-        json(&restored)
-    } else {
-        let users = if users_restored { "the users and " } else { "" };
-        let logs: String = restored.logs.iter().map(LogReport::text).collect();
-        format!("restored {users}{} messages\n{logs}", restored.messages)
-    };
-    Ok(Answer { text, well: restored.logs.iter().all(|log| log.whole) })
 }
 
 fn name(folder: &Path) -> PathBuf {

@@ -5,11 +5,14 @@ mod backup;
 mod inspect;
 mod rebuild;
 mod report;
+mod restore;
 
+use crate::operate::{OperateError, Reach};
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use storage::StorageError;
+use tuning::operator::ClientError;
 
 /// The commands.
 #[derive(Subcommand)]
@@ -54,20 +57,24 @@ pub(crate) enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Add the mail of a backup to a relay that is stopped, behind what it has; and the users, if it has none. Mail that was
-    /// collected since the backup comes again.
+    /// Add the mail of a backup to a relay, behind what it has, identity-targeted mail first: to one that is stopped (--to), which
+    /// gets the users as well if it has none, or to one that runs (--running). It may have another number of shards than the
+    /// backup. Mail that the relay still has, or that was restored before, is passed over; mail that was collected since the
+    /// backup comes again.
     Restore {
-        /// The backup.
+        /// The backup. A relay that runs reads it itself, as its own user.
         from: PathBuf,
-        /// The folder that relay.data_dir names.
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        /// The folder that relay.data_dir names, of a relay that is stopped.
+        #[arg(long, value_name = "DIR", required_unless_present = "running")]
+        to: Option<PathBuf>,
+        /// Have the running relay take it in, while it goes on.
+        #[arg(long, conflicts_with = "to")]
+        running: bool,
         /// Only this mail: restore identity-targeted mail first, let the relay run, and restore the rest later.
         #[arg(long, value_enum)]
         only: Option<Only>,
-        /// Print the outcome as one JSON object.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
 }
 
@@ -85,6 +92,8 @@ pub(crate) enum Only {
 pub(crate) enum StoreFailure {
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("{0}; or have it take the backup in while it runs: --running")]
+    Runs(StorageError),
     #[error("{}: no mailbox log here; give the folder that relay.data_dir names", .0.display())]
     NoLog(PathBuf),
     #[error("{}: is there already; give a new folder", .0.display())]
@@ -93,6 +102,12 @@ pub(crate) enum StoreFailure {
     NoBackup(PathBuf),
     #[error("{}: {error}", .path.display())]
     File { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Operate(#[from] OperateError),
+    #[error(transparent)]
+    Relay(#[from] ClientError),
+    #[error("the relay's answer fits no request of this program; its version is another one")]
+    Unfit,
 }
 
 impl StoreFailure {
@@ -117,7 +132,12 @@ pub(crate) fn run(command: StoreCommand, out: &mut impl std::io::Write) -> Resul
         StoreCommand::Backup { data, to, identity_first, json } => {
             backup::backup(&data, &to, identity_first, json)
         }
-        StoreCommand::Restore { from, to, only, json } => backup::restore(&from, &to, only, json),
+        StoreCommand::Restore { from, to: Some(to), only, reach, running: _ } => {
+            restore::into_stopped(&from, &to, only, reach.json)
+        }
+        StoreCommand::Restore { from, to: None, only, reach, running: _ } => {
+            restore::into_running(&from, &reach, only, reach.json)
+        }
     }
 }
 

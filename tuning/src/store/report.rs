@@ -78,6 +78,11 @@ impl LogReport {
         }
     }
 
+    /// Messages that are known to be lost.
+    pub(super) fn lost_messages(&self) -> u64 {
+        self.lost.len() as u64
+    }
+
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();

@@ -8,7 +8,7 @@ use super::leg::{LegId, Stage};
 use super::peers::{PeerRelay, RemoteRelay};
 use crate::address::DeviceUrl;
 use crate::client::Backoff;
-use crate::directory::DeviceRecord;
+use crate::directory::{DeviceRecord, Unreadable};
 use crate::relay::mesh::ConnectionId;
 use crate::relay::peer::Peer;
 use crate::relay::{Action, Relay};
@@ -328,9 +328,12 @@ impl Relay {
     }
 
     /// The record by which a device's Connect is judged. That of another relay comes from the configuration alone.
-    pub(in crate::relay) fn device_record(&self, device: &DeviceUrl) -> Option<DeviceRecord> {
+    pub(in crate::relay) fn device_record(
+        &self,
+        device: &DeviceUrl,
+    ) -> Result<Option<DeviceRecord>, Unreadable> {
         match self.remote_relay(device.as_bytes()) {
-            Some(relay) => Some(PeerRelay::record(&self.config.peers[usize::from(relay.0)])),
+            Some(relay) => Ok(Some(PeerRelay::record(&self.config.peers[usize::from(relay.0)]))),
             None => self.directory.device(device),
         }
     }

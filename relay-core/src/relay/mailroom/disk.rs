@@ -90,6 +90,7 @@ impl Mailroom {
         index: u32,
         position: Position,
     ) {
+        self.redeposits.part_done(key, index);
         let message = &mut self.messages[key as usize];
         let part = &mut message.parts[index as usize];
         part.state = PartState::Durable(position);

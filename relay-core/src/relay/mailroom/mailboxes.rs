@@ -4,6 +4,7 @@ use super::delivery::Delivery;
 use super::{Mailbox, Mailroom, MessageKey, Subject, Surroundings, Usage};
 use crate::address::MailboxAddress;
 use crate::relay::home::ShardId;
+use crate::relay::last_seen::Day;
 use crate::relay::mesh::{ConnectionId, Epoch, MailboxId, MeshItem, OutletId, Target};
 use crate::relay::{Action, ReadToken};
 use bytes::Bytes;
@@ -77,6 +78,7 @@ impl Mailroom {
     ) {
         self.end_purge(&target);
         let state = self.targets.entry(target).or_default();
+        state.seen_on = Day::of(around.now);
         if !state.collectors.contains(&(from, connection)) {
             state.collectors.push((from, connection));
         }
@@ -94,6 +96,7 @@ impl Mailroom {
     ) {
         let Some(state) = self.targets.get_mut(&target) else { return };
         state.collectors.retain(|collector| *collector != (from, connection));
+        state.seen_on = Day::of(around.now);
         let mailboxes = state.mailboxes.clone();
         if state.collectors.is_empty() && mailboxes.is_empty() {
             self.targets.remove(&target);

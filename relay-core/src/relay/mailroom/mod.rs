@@ -15,14 +15,17 @@ mod disk;
 mod listing;
 mod mailboxes;
 mod management;
+mod redeposit;
 mod sweep;
 
 use super::home::ShardId;
+use super::last_seen::Day;
 use super::mesh::{
     ConnectionId, DepositId, DepositPart, Epoch, MailboxId, Mesh, MeshItem, RouteId, RouteRecipient, Target,
 };
 use super::{Action, RelayStats};
 use crate::address::{DeviceUrl, IdentityUrl, MailboxAddress};
+use crate::directory::Directory;
 use crate::sstp::StatusId;
 use crate::sstp::profile::flags;
 use crate::store::{Chain, Family, LogEntry, MessageHeader, Position, RecordId, Restored};
@@ -31,6 +34,7 @@ use appends::{Appends, PendingPart};
 use bytes::Bytes;
 use delivery::Delivery;
 use hashbrown::{HashMap, HashSet};
+use redeposit::Redeposits;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -44,6 +48,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) now: Timestamp,
     /// Bytes that may wait for an identity without a quota of its own.
     pub(super) quota_per_identity: u64,
+    pub(super) directory: &'a dyn Directory,
     /// How long the log may wait for recipients to acknowledge.
     pub(super) commit_delay: Duration,
     pub(super) mesh: &'a mut Mesh,
@@ -212,10 +217,18 @@ impl Mailbox {
 }
 
 /// The connections that collect a target's mail, and its mailboxes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TargetState {
     collectors: SmallVec<[(ShardId, ConnectionId); 1]>,
     mailboxes: Vec<MailboxId>,
+    /// For a device: a day on which it was there, not necessarily the last one.
+    seen_on: Day,
+}
+
+impl Default for TargetState {
+    fn default() -> Self {
+        Self { collectors: SmallVec::new(), mailboxes: Vec::new(), seen_on: Day::NEVER }
+    }
 }
 
 /// See the module's head.
@@ -229,6 +242,7 @@ pub(super) struct Mailroom {
     subjects: HashMap<Subject, u32>,
     usage: Slab<Usage>,
     appends: Appends,
+    redeposits: Redeposits,
     /// Reads under way: which delivery they are for, and their place in it.
     reads: Slab<(MailboxId, Epoch, u64)>,
     next_record: u64,
@@ -250,6 +264,7 @@ impl Mailroom {
             subjects: HashMap::new(),
             usage: Slab::new(),
             appends: Appends::default(),
+            redeposits: Redeposits::default(),
             reads: Slab::new(),
             next_record,
             next_epoch: 0,
@@ -591,9 +606,10 @@ impl Mailroom {
         self.tell_completed(around, key);
         let message = &mut self.messages[key as usize];
         let (mut writing, mut durable) = (false, false);
-        for part in &mut message.parts {
+        for (index, part) in message.parts.iter_mut().enumerate() {
             match part.state {
                 PartState::Queued => {
+                    self.redeposits.part_done(key, index as u32);
                     part.state = PartState::Dropped;
                     part.payload = Chain::new();
                     around.stats.cancelled += 1;

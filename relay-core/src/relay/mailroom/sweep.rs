@@ -1,11 +1,15 @@
 //! The purge pass: mail whose lifetime is over, that cannot be read, or whose device does not come any more. A little at a time, so
 //! that no connection notices.
 //!
-//! A device is taken for abandoned when mail for it has waited that long and no connection collects it. Had it connected
-//! since, it would have got that mail; so nothing needs to be kept of when a device was last seen.
+//! A device is taken for abandoned when it was last seen that long ago (`relay::last_seen`) and no connection collects its mail
+//! now; or, if that was never written down, when mail for it has waited that long: had it connected since, it would have got
+//! that mail. Mail that has waited for less than a day is left alone in any case, so that a device which is just coming back
+//! is known to be there before its mail is looked at.
 
 use super::{Mailbox, Mailroom, MessageKey, Surroundings};
-use crate::address::MailboxAddress;
+use crate::address::{DeviceUrl, MailboxAddress};
+use crate::directory::Unreadable;
+use crate::relay::last_seen::Day;
 use crate::relay::mesh::{MailboxId, Target};
 use crate::sstp::command::Message;
 use std::sync::Arc;
@@ -15,13 +19,17 @@ use std::time::Duration;
 const MAILBOXES: usize = 1024;
 /// Messages dropped in one pass.
 const MESSAGES: usize = 1024;
+/// Devices looked up in one pass; the user database may have to read a page for each.
+const LOOK_UPS: usize = 32;
+/// Mail that came in this time is not taken for that of an abandoned device.
+const RESPITE: Duration = Duration::from_secs(24 * 3600);
 
 /// When mail is dropped.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::relay) struct SweepRules {
     /// How long a message is kept whose sender does not say.
     pub(in crate::relay) lifetime: Duration,
-    /// How long mail waits for a device before all mail for it is dropped.
+    /// How long after a device was last seen all mail for it is dropped.
     pub(in crate::relay) abandoned_after: Duration,
 }
 
@@ -40,9 +48,13 @@ impl Mailroom {
     pub(in crate::relay) fn sweep(&mut self, around: &mut Surroundings<'_>, rules: SweepRules) -> bool {
         let end = (self.sweep.from + MAILBOXES).min(self.mailboxes.capacity());
         let mut left = MESSAGES;
+        let mut look_ups = LOOK_UPS;
         while self.sweep.from < end {
             let index = self.sweep.from;
-            self.sweep.purging = self.abandoned(around, index, rules);
+            if look_ups == 0 {
+                return true;
+            }
+            self.sweep.purging = self.abandoned(around, index, rules, &mut look_ups);
             while let Some(undeliverable) = self.take_undeliverable(around, index) {
                 if self.sweep.purging.is_some() {
                     around.stats.purged += 1;
@@ -64,25 +76,36 @@ impl Mailroom {
         false
     }
 
-    /// The mailbox's address, if it is that of a device for which its oldest mail has waited too long.
+    /// The mailbox's address, if it is that of an abandoned device and its mail is to be dropped.
     fn abandoned(
-        &self,
+        &mut self,
         around: &Surroundings<'_>,
         index: usize,
         rules: SweepRules,
+        look_ups: &mut usize,
     ) -> Option<Arc<MailboxAddress>> {
-        let mailbox = self.mailboxes.get(index).filter(|mailbox| mailbox.address.device.is_some())?;
-        let target = self.targets.get(&mailbox.target);
-        if target.is_some_and(|target| !target.collectors.is_empty()) {
+        let mailbox = self.mailboxes.get(index)?;
+        let device = mailbox.address.device.as_ref()?;
+        let target = self.targets.get_mut(&mailbox.target)?;
+        if !target.collectors.is_empty() {
             return None;
         }
         let &(oldest, _) = mailbox.queue.front()?;
+        if self.sweep.purging.as_ref() == Some(&mailbox.address) {
+            return Some(mailbox.address.clone());
+        }
         let header = &self.messages[oldest as usize].header;
         let lifetime = Message::ephemeral_seconds(header.flags, &header.tail);
         let came_at = header.expires_at.saturating_sub(lifetime.map_or(rules.lifetime.as_secs(), u64::from));
-        let too_long = came_at.saturating_add(rules.abandoned_after.as_secs()) <= around.now.as_secs();
-        let begun = self.sweep.purging.as_ref() == Some(&mailbox.address);
-        (too_long || begun).then(|| mailbox.address.clone())
+        let is_over = |from: u64, time: Duration| from.saturating_add(time.as_secs()) <= around.now.as_secs();
+        if !is_over(came_at, RESPITE.min(rules.abandoned_after))
+            || !is_over(target.seen_on.end_seconds(), rules.abandoned_after)
+        {
+            return None;
+        }
+        *look_ups -= 1;
+        target.seen_on = last_there(around, device, came_at)?;
+        is_over(target.seen_on.end_seconds(), rules.abandoned_after).then(|| mailbox.address.clone())
     }
 
     /// Somebody has come to collect: if it is for mail that is being dropped, the rest of it stays.
@@ -101,5 +124,15 @@ impl Mailroom {
         let &(key, _) = mailbox.queue.front()?;
         let stays = self.sweep.purging.is_none() && self.messages[key as usize].is_deliverable(around.now);
         if stays { None } else { mailbox.queue.pop_front() }
+    }
+}
+
+/// The last day on which a device was there, as far as anything tells. `None` if that cannot be read now: nothing is dropped
+/// then.
+fn last_there(around: &Surroundings<'_>, device: &DeviceUrl, mail_came_at: u64) -> Option<Day> {
+    match around.directory.last_seen(device) {
+        Ok(Some(seen_at)) => Some(Day::of_seconds(seen_at)),
+        Ok(None) => Some(Day::of_seconds(mail_came_at)),
+        Err(Unreadable) => None,
     }
 }

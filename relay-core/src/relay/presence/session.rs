@@ -74,11 +74,15 @@ impl Relay {
     fn own_devices(&self, id: ConnectionId) -> Box<[DeviceUrl]> {
         let peer = self.peer(id);
         let device = peer.device.clone().expect("an authenticated connection has a device");
-        let accounts = self.directory.device(&device).map(|record| record.accounts).unwrap_or_default();
+        let record = self.directory.device(&device).ok().flatten();
+        let accounts = record.map(|record| record.accounts).unwrap_or_default();
+        // An alias of which the record cannot be read may be somebody else's.
         let is_own = |alias: &&DeviceUrl| {
-            self.directory.device(alias).is_none_or(|record| {
-                record.credentials.is_none()
-                    || record.accounts.iter().any(|account| accounts.contains(account))
+            self.directory.device(alias).is_ok_and(|record| {
+                record.is_none_or(|record| {
+                    record.credentials.is_none()
+                        || record.accounts.iter().any(|account| accounts.contains(account))
+                })
             })
         };
         let aliases = peer.aliases.iter().filter(is_own).cloned().collect::<Vec<_>>();
