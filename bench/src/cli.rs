@@ -6,8 +6,8 @@ use crate::holder::{self, Hold};
 use crate::page::{self, Publish};
 use crate::report::Report;
 use crate::workload::{
-    auth, brain, connections, crash, drain, durable, fanout, mixed, online, presence, recovery, soak,
-    strangers,
+    accept, auth, beside, brain, connections, crash, drain, durable, fanout, mixed, online, presence,
+    recovery, soak, strangers,
 };
 use clap::{Parser, Subcommand};
 
@@ -72,12 +72,16 @@ enum Workload {
     Soak(soak::Soak),
     /// How many devices a second prove who they are, and how many register, in each security profile?
     Auth(auth::Auth),
+    /// How many connections a second come and go, with one descriptor table and with one for each shard?
+    Accept(accept::Accept),
     /// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
     Connections(connections::Connections),
     /// What does the relay's own work on a message cost, without kernel and disk?
     Brain(brain::Brain),
     /// Do people who talk notice an address that keeps thousands of handshakes half-open?
     Strangers(strangers::Strangers),
+    /// Do people who talk notice somebody who sends 64 MiB messages beside them?
+    Beside(beside::Beside),
     /// When a crowd comes online at once, how soon does everybody know, and in how many messages?
     Presence(presence::Presence),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
@@ -95,9 +99,11 @@ impl Workload {
             Workload::Mixed(options) => mixed::run(options),
             Workload::Soak(options) => soak::run(options),
             Workload::Auth(options) => auth::run(options),
+            Workload::Accept(options) => accept::run(options),
             Workload::Connections(options) => connections::run(options),
             Workload::Brain(options) => brain::run(options),
             Workload::Strangers(options) => strangers::run(options),
+            Workload::Beside(options) => beside::run(options),
             Workload::Presence(options) => presence::run(options),
             Workload::Crash(options) => crash::run(options),
         }

@@ -114,6 +114,14 @@ impl Link {
         Ok(rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?)
     }
 
+    /// Leaves what is not sent at once with us and not with the kernel, as whoever has more urgent things to say does.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn keep_unsent(&self, most_in_kernel: u32) -> io::Result<()> {
+        socket2::SockRef::from(&self.stream).set_tcp_notsent_lowat(most_in_kernel)
+    }
+
     /// Bytes that wait to be sent.
     pub(crate) fn backlog(&self) -> usize {
         self.out.len() - self.sent

@@ -142,10 +142,36 @@ struct End<W> {
 
 /// A receiver's view of its sender's messages.
 #[derive(Debug)]
-struct Reader {
-    reading: Reading,
-    next: u64,
-    damage: Option<Damage>,
+pub(crate) struct Reader {
+    /// The one that is coming.
+    pub(crate) reading: Reading,
+    /// Those that came whole, which is the number of the next one.
+    pub(crate) next: u64,
+    /// What was wrong first.
+    pub(crate) damage: Option<Damage>,
+}
+
+impl Reader {
+    /// For the messages of `sender`.
+    pub(crate) fn new(pattern: Pattern, sender: u32) -> Self {
+        Self { reading: Reading::new(pattern, sender), next: 0, damage: None }
+    }
+
+    /// A message is whole at the time `now`.
+    pub(crate) fn end(&mut self, now: u64, tally: &mut Tally) {
+        match self.reading.end() {
+            Ok((number, stamp)) if number == self.next => {
+                self.next += 1;
+                tally.delivery(now.saturating_sub(stamp));
+            }
+            Ok((found, _)) => {
+                self.damage.get_or_insert(Damage::Order { expected: self.next, found });
+            }
+            Err(damage) => {
+                self.damage.get_or_insert(damage);
+            }
+        }
+    }
 }
 
 /// A sender and what it is owed.
@@ -204,18 +230,7 @@ impl Witness for Ear<'_> {
     fn end(&mut self) {
         let Some(reader) = &mut self.reader else { return };
         self.delivered += 1;
-        match reader.reading.end() {
-            Ok((number, stamp)) if number == reader.next => {
-                reader.next += 1;
-                self.tally.delivery(self.now.saturating_sub(stamp));
-            }
-            Ok((found, _)) => {
-                reader.damage.get_or_insert(Damage::Order { expected: reader.next, found });
-            }
-            Err(damage) => {
-                reader.damage.get_or_insert(damage);
-            }
-        }
+        reader.end(self.now, self.tally);
     }
 }
 
@@ -278,8 +293,8 @@ impl<W: Wire> Driver<W> {
         let receivers = party.receiving.len() as u64;
         let first = self.ends.len();
         for wire in party.receiving {
-            let reading = Reading::new(self.load.pattern.clone(), party.sender);
-            self.add_end(address, wire, group, Some(Reader { reading, next: 0, damage: None }))?;
+            let reader = Reader::new(self.load.pattern.clone(), party.sender);
+            self.add_end(address, wire, group, Some(reader))?;
         }
         // Receivers are there before anything is sent.
         let receiving = first..self.ends.len();

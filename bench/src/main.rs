@@ -10,6 +10,7 @@ mod compare;
 mod failure;
 mod floor;
 mod gate;
+mod haul;
 mod holder;
 mod link;
 mod load;

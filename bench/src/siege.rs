@@ -1,5 +1,8 @@
 //! One address that keeps thousands of handshakes begun and ends none of them: what an attacker without keys can do. It runs on
 //! a thread of its own, and dials again, after a pause, whenever it is turned away or cut off.
+//!
+//! An attacker has machines of his own. Ours shares its processors with the relay and with those whom it measures, so its thread
+//! has the lowest priority: what time there is goes to them first.
 
 use crate::clock;
 use crate::failure::Failure;
@@ -19,6 +22,9 @@ const BURST: usize = 64;
 const DRIP_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep, so that the end is seen and nothing is late for long.
 const LONGEST_WAIT: Duration = Duration::from_millis(2);
+
+/// The lowest priority of an ordinary thread.
+const NICE: i32 = 19;
 
 /// How a handshake is not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -103,8 +109,11 @@ impl Siege {
         let ramp = plan.pause;
         let thread = std::thread::Builder::new().name("siege".into());
         // An epoll instance stays on its thread.
-        let thread =
-            thread.spawn(move || Besieger::new(plan)?.run(&seen)).map_err(Failure::system("thread"))?;
+        let besiege = move || {
+            give_way()?;
+            Besieger::new(plan)?.run(&seen)
+        };
+        let thread = thread.spawn(besiege).map_err(Failure::system("thread"))?;
         std::thread::sleep(2 * ramp);
         Ok(Self { over, thread })
     }
@@ -153,6 +162,11 @@ impl Drop for Decoy {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
     }
+}
+
+/// This thread is to run when nobody else wants to.
+fn give_way() -> std::io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, NICE)?)
 }
 
 struct Besieger {

@@ -16,6 +16,9 @@ use std::sync::Arc;
 const ATTACH: SessionId = SessionId(1);
 /// The session on which messages are sent.
 const SENDING: SessionId = SessionId(2);
+/// The session on which long messages are sent beside others, and the resource that it is for.
+pub(crate) const HAUL: SessionId = SessionId(3);
+const HAUL_RESOURCE: &str = "bench/haul";
 /// Prefix and SessionId.
 const HEAD_BYTES: usize = 7;
 /// A Message command with an empty UserRef.
@@ -67,6 +70,10 @@ pub(crate) struct SstpWire {
     role: Role,
     phase: Phase,
     stopped: bool,
+    /// Whether long messages may be sent; `None` without a session for them.
+    haul: Option<bool>,
+    /// The relay's session for long messages.
+    hauled_on: Option<u32>,
     /// Received messages that are not yet acknowledged.
     unacknowledged: u32,
 }
@@ -74,7 +81,29 @@ pub(crate) struct SstpWire {
 impl SstpWire {
     /// A connection that has said nothing.
     pub(crate) fn new(role: Role) -> Self {
-        Self { role, phase: Phase::Start, stopped: false, unacknowledged: 0 }
+        Self { role, phase: Phase::Start, stopped: false, haul: None, hauled_on: None, unacknowledged: 0 }
+    }
+
+    /// Opens a session for long messages beside whatever else the connection does.
+    pub(crate) fn open_haul(&mut self, recipient: &User, out: &mut Vec<u8>) {
+        let open = Open {
+            session: HAUL,
+            resource_url: Text::new(HAUL_RESOURCE).expect("ASCII"),
+            identity_url: (&recipient.identity).into(),
+            device_url: Text::EMPTY,
+        };
+        encode(&Command::Open(open), out);
+        self.haul = Some(false);
+    }
+
+    /// Whether the relay takes long messages at present.
+    pub(crate) fn may_haul(&self) -> bool {
+        self.haul == Some(true)
+    }
+
+    /// The session on which the relay delivers long messages, once there is one.
+    pub(crate) fn hauled_on(&self) -> Option<u32> {
+        self.hauled_on
     }
 
     /// Commands that are rare: all of the handshake, and what stops a session.
@@ -85,7 +114,14 @@ impl SstpWire {
             Command::ConnectResponse { response, token, .. } => self.connected(response, &token, out),
             Command::AttachResponse { token, .. } => self.attached(&token, out),
             Command::OpenResponse { session: SENDING, response } => self.opened(response),
+            Command::OpenResponse { session: HAUL, response } => {
+                self.haul = Some(is_go(response)?);
+                Ok(())
+            }
             Command::Open(open) => {
+                if open.resource_url.as_str() == HAUL_RESOURCE {
+                    self.hauled_on = Some(open.session.0);
+                }
                 encode(&Command::OpenResponse { session: open.session, response: OpenResponseId::Ok }, out);
                 Ok(())
             }
@@ -176,15 +212,20 @@ impl SstpWire {
     }
 
     fn opened(&mut self, response: OpenResponseId) -> Result<(), WireError> {
-        match response {
-            OpenResponseId::Ok => self.stopped = false,
-            OpenResponseId::OkStopSending => self.stopped = true,
-            other => return Err(WireError::Refused(format!("OpenResponse {other}"))),
-        }
+        self.stopped = !is_go(response)?;
         if matches!(self.phase, Phase::Opening) {
             self.phase = Phase::Ready;
         }
         Ok(())
+    }
+}
+
+/// Whether a session may send, if it is open at all.
+fn is_go(response: OpenResponseId) -> Result<bool, WireError> {
+    match response {
+        OpenResponseId::Ok => Ok(true),
+        OpenResponseId::OkStopSending => Ok(false),
+        other => Err(WireError::Refused(format!("OpenResponse {other}"))),
     }
 }
 
@@ -234,19 +275,9 @@ impl Wire for SstpWire {
     }
 
     fn put(&mut self, payload: &[u8], prompt: bool, out: &mut Vec<u8>) {
-        let session = SENDING.0.to_le_bytes();
-        let mut message = [0; MESSAGE_BYTES];
-        message[0] = MESSAGE;
-        message[1] = MESSAGE_BYTES as u8;
-        message[3..7].copy_from_slice(&session);
-        message[11] = if prompt { flags::A } else { 0 };
-        out.extend_from_slice(&message);
-        for piece in payload.chunks(MAX_DATA_BYTES) {
-            let length = (HEAD_BYTES + piece.len()) as u16;
-            out.extend_from_slice(&head(DATA, length, session));
-            out.extend_from_slice(piece);
-        }
-        out.extend_from_slice(&head(END_MESSAGE, HEAD_BYTES as u16, session));
+        begin_message(SENDING, prompt, out);
+        message_data(SENDING, payload, out);
+        end_message(SENDING, out);
     }
 
     fn take(
@@ -266,10 +297,15 @@ impl Wire for SstpWire {
             match frame[0] {
                 MESSAGE if length >= MESSAGE_BYTES => {
                     witness.acknowledged(number(&frame[7..11]));
+                    witness.session(number(&frame[3..7]) as u32);
                     witness.begin();
                 }
-                DATA => witness.piece(&frame[HEAD_BYTES..]),
+                DATA => {
+                    witness.session(number(&frame[3..7]) as u32);
+                    witness.piece(&frame[HEAD_BYTES..]);
+                }
                 END_MESSAGE => {
+                    witness.session(number(&frame[3..7]) as u32);
                     witness.end();
                     self.unacknowledged += 1;
                 }
@@ -283,6 +319,30 @@ impl Wire for SstpWire {
         }
         Ok(used)
     }
+}
+
+/// Begins a message on a session.
+pub(crate) fn begin_message(session: SessionId, prompt: bool, out: &mut Vec<u8>) {
+    let mut message = [0; MESSAGE_BYTES];
+    message[0] = MESSAGE;
+    message[1] = MESSAGE_BYTES as u8;
+    message[3..7].copy_from_slice(&session.0.to_le_bytes());
+    message[11] = if prompt { flags::A } else { 0 };
+    out.extend_from_slice(&message);
+}
+
+/// Goes on with it.
+pub(crate) fn message_data(session: SessionId, payload: &[u8], out: &mut Vec<u8>) {
+    for piece in payload.chunks(MAX_DATA_BYTES) {
+        let length = (HEAD_BYTES + piece.len()) as u16;
+        out.extend_from_slice(&head(DATA, length, session.0.to_le_bytes()));
+        out.extend_from_slice(piece);
+    }
+}
+
+/// Ends it.
+pub(crate) fn end_message(session: SessionId, out: &mut Vec<u8>) {
+    out.extend_from_slice(&head(END_MESSAGE, HEAD_BYTES as u16, session.0.to_le_bytes()));
 }
 
 fn head(command: u8, length: u16, field: [u8; 4]) -> [u8; HEAD_BYTES] {

@@ -17,6 +17,8 @@ pub(crate) enum WireError {
 pub(crate) trait Witness {
     /// That many more messages, sent on this connection, are acknowledged.
     fn acknowledged(&mut self, count: u64);
+    /// What follows comes on this session.
+    fn session(&mut self, _session: u32) {}
     /// A message begins to arrive.
     fn begin(&mut self);
     /// More bytes of its payload.

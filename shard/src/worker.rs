@@ -465,7 +465,7 @@ impl Worker {
         let Some(peer) = socket.peer() else { return };
         let turned_away = self.relay.borrow_mut().turns_away(self.now(), peer.ip(), listener.is_tls());
         if turned_away {
-            return;
+            return socket.reset();
         }
         if listener.is_http() {
             return self.welcome_http(socket, None);

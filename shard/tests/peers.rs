@@ -3,36 +3,19 @@
 
 mod running;
 
-use client::{CloseReason, Message, Receipt, Recipient, SecurityProfile, SendError, SendFailure, StatusId};
-use running::{Person, Relay};
+use client::{CloseReason, Message, Receipt, SecurityProfile, SendError, SendFailure, StatusId};
+use running::{Person, Relay, at, neighbours};
 use std::time::Duration;
 
-const URLS: [&str; 2] = ["grooveDNS://one.localhost", "grooveDNS://two.localhost"];
-
-/// Two relays with their files; relay `n` lists the other one if `lists[n]`.
 fn relays(lists: [bool; 2]) -> [Relay; 2] {
-    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let files = [0, 1].map(|n| Relay::identity_file(directories[1 - n].path()));
-    let mut numbers = 0..2;
-    directories.map(|directory| {
-        let number = numbers.next().unwrap();
-        Relay::prepare(URLS[number], directory, |config| {
-            config.peers.identity_files =
-                files[number..=number].iter().filter(|_| lists[number]).cloned().collect();
-            // Small, so that what it bounds happens.
-            config.limits.connection_in_flight_bytes = 64 << 10;
-        })
-    })
+    // Small, so that what it bounds happens.
+    neighbours(lists, |_, config| config.limits.connection_in_flight_bytes = 64 << 10)
 }
 
 fn both_run() -> [Relay; 2] {
     let mut relays = relays([true, true]);
     relays.iter_mut().for_each(Relay::run);
     relays
-}
-
-fn at(person: &Person) -> Recipient {
-    Recipient::identity(person.profile.identities[0].clone()).at(person.profile.relay.relay_url.clone())
 }
 
 async fn send_until_it_passes(sender: &Person, message: Message) -> Receipt {

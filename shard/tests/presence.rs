@@ -1,68 +1,19 @@
 //! Presence through the binary and real sockets: clients of one relay and of two, a relay that goes and comes back, and one
 //! that has no presence.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod running;
 
 use client::{
-    Client, ClientProfile, Config as ClientConfig, DeviceUrl, OpenResponseId, Register, RelayIdentity,
-    Status, StatusWatch,
+    Client, ClientProfile, Config as ClientConfig, DeviceUrl, OpenResponseId, Register, Status, StatusWatch,
 };
-use shard::init::init;
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use tempfile::TempDir;
+use running::{Relay, in_time};
 use tuning::Config;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Relay {
-    directory: TempDir,
-    process: Child,
-    identity: RelayIdentity,
-}
-
-impl Relay {
-    fn start(host: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut config = Config::new(format!("grooveDNS://{host}"));
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        config.listen.sstp = vec![free];
-        config.shards.count = 2;
-        config.shards.pin = false;
-        config.storage.segment_bytes = 4 << 20;
-        config.log.level = tuning::LogLevel::Warn;
-        change(&mut config);
-        let made = init(directory.path(), &config).unwrap();
-        let identity = RelayIdentity::load(&made.identity).unwrap();
-        let process = spawn(&directory);
-        Self { directory, process, identity }
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.process = spawn(&self.directory);
-    }
-}
-
-fn spawn(directory: &TempDir) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_relayd"));
-    command.args(["run", "--config"]).arg(directory.path().join("furrow.toml")).stdin(Stdio::null());
-    command.spawn().unwrap()
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("too slow")
+fn start(host: &str, change: impl FnOnce(&mut Config)) -> Relay {
+    let mut relay = Relay::prepare(&format!("grooveDNS://{host}"), tempfile::tempdir().unwrap(), change);
+    relay.run();
+    relay
 }
 
 /// A registered client and its device.
@@ -85,7 +36,7 @@ async fn shows(watch: &mut StatusWatch, device: &DeviceUrl, status: Status) {
 
 #[tokio::test]
 async fn two_clients_see_each_other_come_and_go() {
-    let relay = Relay::start("one.localhost", |_| {});
+    let relay = start("one.localhost", |_| {});
     let (alice, device_of_alice, _) = member(&relay).await;
     let (bob, device_of_bob, profile_of_bob) = member(&relay).await;
     let mut seen_by_alice = alice.watch([device_of_bob.clone()]);
@@ -105,7 +56,7 @@ async fn two_clients_see_each_other_come_and_go() {
 
 #[tokio::test]
 async fn a_relay_that_cannot_be_reached_makes_its_devices_unknown_and_they_come_back_by_themselves() {
-    let mut relay = Relay::start("one.localhost", |_| {});
+    let mut relay = start("one.localhost", |_| {});
     let (alice, device_of_alice, _) = member(&relay).await;
     let (bob, ..) = member(&relay).await;
     alice.publish(Status::Online);
@@ -113,13 +64,13 @@ async fn a_relay_that_cannot_be_reached_makes_its_devices_unknown_and_they_come_
     shows(&mut watch, &device_of_alice, Status::Online).await;
     relay.kill();
     shows(&mut watch, &device_of_alice, Status::Unknown).await;
-    relay.restart();
+    relay.run();
     shows(&mut watch, &device_of_alice, Status::Online).await;
 }
 
 #[tokio::test]
 async fn one_watch_shows_devices_of_several_relays() {
-    let mut relays = [Relay::start("one.localhost", |_| {}), Relay::start("two.localhost", |_| {})];
+    let mut relays = [start("one.localhost", |_| {}), start("two.localhost", |_| {})];
     let (here, ..) = member(&relays[0]).await;
     let (there, ..) = member(&relays[1]).await;
     let (alice, device_of_alice, _) = member(&relays[0]).await;
@@ -145,7 +96,7 @@ async fn one_watch_shows_devices_of_several_relays() {
 
 #[tokio::test]
 async fn a_relay_without_presence_says_so_and_everything_else_works() {
-    let relay = Relay::start("one.localhost", |config| config.presence.enabled = false);
+    let relay = start("one.localhost", |config| config.presence.enabled = false);
     let (alice, device, profile) = member(&relay).await;
     let watch = alice.watch([device.clone()]);
     let mut refused = alice.presence_refused();

@@ -8,6 +8,7 @@ pub(crate) mod redis;
 use crate::children::{self, Running};
 use crate::failure::Failure;
 use crate::loopback::{free_address, is_listening};
+use crate::wire::WireError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +20,9 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Debian puts servers where not every user looks for programs.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/// Ends the lines of NATS and Redis, and the payloads among them.
+const LINE_END: &[u8] = b"\r\n";
 
 /// A running peer.
 #[derive(Debug)]
@@ -105,6 +109,33 @@ fn missing(program: &str) -> Failure {
 fn line(input: &[u8]) -> Option<(&[u8], usize)> {
     let end = input.iter().position(|&byte| byte == b'\n')?;
     Some((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), end + 1))
+}
+
+/// Takes whole commands off the front of `input`: a line, and as many bytes after it as `take` says, which is given the line
+/// and what follows; `None` from it if not all of that is there. Returns how many bytes were used.
+fn take_lines(
+    input: &[u8],
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<Option<usize>, WireError>,
+) -> Result<usize, WireError> {
+    let mut used = 0;
+    while let Some((words, length)) = line(&input[used..]) {
+        let Some(more) = take(words, &input[used + length..])? else { break };
+        used += length + more;
+    }
+    Ok(used)
+}
+
+/// A payload of so many bytes at the front of `rest`, if it is there with the line end of its own.
+fn block(rest: &[u8], bytes: usize) -> Option<&[u8]> {
+    (rest.len() >= bytes + LINE_END.len()).then(|| &rest[..bytes])
+}
+
+/// Appends a payload with its length before it and a line end after each.
+fn put_block(payload: &[u8], out: &mut Vec<u8>) {
+    put_decimal(payload.len(), out);
+    out.extend_from_slice(LINE_END);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(LINE_END);
 }
 
 /// Decimal digits as a number.

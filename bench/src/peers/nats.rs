@@ -1,6 +1,6 @@
 //! NATS: core, which passes on and acknowledges nothing, and JetStream, which stores in a file and acknowledges.
 
-use super::{Peer, Recipe, decimal, line, put_decimal, text};
+use super::{LINE_END, Peer, Recipe, block, decimal, put_block, take_lines, text};
 use crate::failure::Failure;
 use crate::wire::{Wire, WireError, Witness};
 use std::io::{Read, Write};
@@ -152,10 +152,7 @@ impl Wire for NatsWire {
 
     fn put(&mut self, payload: &[u8], _prompt: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head);
-        put_decimal(payload.len(), out);
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(payload);
-        out.extend_from_slice(b"\r\n");
+        put_block(payload, out);
     }
 
     fn take(
@@ -164,29 +161,22 @@ impl Wire for NatsWire {
         out: &mut Vec<u8>,
         witness: &mut impl Witness,
     ) -> Result<usize, WireError> {
-        let mut used = 0;
-        while let Some((words, length)) = line(&input[used..]) {
+        take_lines(input, |words, rest| {
             match words.get(..3) {
                 Some(b"MSG") => {
                     let last = words.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
                     let bytes = decimal(last).ok_or(WireError::Malformed("MSG without a length"))?;
-                    let start = used + length;
-                    // The payload has a line end of its own.
-                    if input.len() < start + bytes + 2 {
-                        break;
-                    }
-                    self.message(&input[start..start + bytes], witness)?;
-                    used = start + bytes + 2;
-                    continue;
+                    let Some(payload) = block(rest, bytes) else { return Ok(None) };
+                    self.message(payload, witness)?;
+                    return Ok(Some(bytes + LINE_END.len()));
                 }
                 Some(b"PIN") => out.extend_from_slice(b"PONG\r\n"),
                 Some(b"PON") => self.ready = true,
                 Some(b"INF" | b"+OK") => {}
                 _ => return Err(WireError::Refused(text(words))),
             }
-            used += length;
-        }
-        Ok(used)
+            Ok(Some(0))
+        })
     }
 }
 

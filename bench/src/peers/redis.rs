@@ -1,6 +1,6 @@
 //! Redis streams: XADD, with the append-only file flushed before the answer.
 
-use super::{Peer, Recipe, decimal, line, put_decimal, text};
+use super::{LINE_END, Peer, Recipe, block, decimal, put_block, take_lines, text};
 use crate::failure::Failure;
 use crate::wire::{Wire, WireError, Witness};
 use std::net::SocketAddr;
@@ -66,10 +66,7 @@ impl Wire for RedisWire {
 
     fn put(&mut self, payload: &[u8], _prompt: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head);
-        put_decimal(payload.len(), out);
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(payload);
-        out.extend_from_slice(b"\r\n");
+        put_block(payload, out);
     }
 
     fn take(
@@ -78,25 +75,19 @@ impl Wire for RedisWire {
         _out: &mut Vec<u8>,
         witness: &mut impl Witness,
     ) -> Result<usize, WireError> {
-        let mut used = 0;
-        while let Some((words, length)) = line(&input[used..]) {
-            match words.first() {
-                Some(b'+') => self.ready = true,
-                Some(b'$') => {
-                    let bytes = decimal(&words[1..]).ok_or(WireError::Malformed("a bulk string"))?;
-                    let end = used + length + bytes + 2;
-                    if input.len() < end {
-                        break;
-                    }
-                    witness.acknowledged(1);
-                    used = end;
-                    continue;
-                }
-                _ => return Err(WireError::Refused(text(words))),
+        take_lines(input, |words, rest| match words.first() {
+            Some(b'+') => {
+                self.ready = true;
+                Ok(Some(0))
             }
-            used += length;
-        }
-        Ok(used)
+            Some(b'$') => {
+                let bytes = decimal(&words[1..]).ok_or(WireError::Malformed("a bulk string"))?;
+                let id = block(rest, bytes);
+                witness.acknowledged(u64::from(id.is_some()));
+                Ok(id.map(|id| id.len() + LINE_END.len()))
+            }
+            _ => Err(WireError::Refused(text(words))),
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The workloads, one file each.
 
+pub(crate) mod accept;
 pub(crate) mod auth;
+pub(crate) mod beside;
 pub(crate) mod brain;
 mod connection_limits;
 pub(crate) mod connections;

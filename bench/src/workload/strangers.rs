@@ -34,6 +34,9 @@ const AFTERMATH: Duration = Duration::from_millis(500);
 const MOST: f64 = 2.0;
 
 /// Do people who talk notice an address that keeps thousands of handshakes half-open?
+///
+/// Relay, people and strangers share this machine; the strangers' thread has the lowest priority (nice 19), as if they had a
+/// machine of their own. The medians of many rounds tell more than few long ones: try --rounds 9 --seconds 4.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Strangers {
     /// Handshakes that the strangers keep begun
@@ -152,6 +155,7 @@ fn report(options: &Strangers, rounds: &Rounds) -> Report {
     let mut report = Report::new("strangers");
     report.setting("attempts", options.attempts);
     report.setting("kind", format!("{:?}", options.kind).to_lowercase());
+    report.setting("priority", "strangers nice 19, relay and people as this process");
     report.setting("pause", format!("{} ms", options.pause));
     report.setting("talk", format!("{} messages/s between {} pairs", options.rate, options.pairs));
     describe_timing(&mut report, &options.timing);
@@ -169,9 +173,11 @@ fn report(options: &Strangers, rounds: &Rounds) -> Report {
     let kinds = [("quiet", &rounds.quiet), ("beside", &rounds.beside), ("attacked", &rounds.attacked)];
     let [quiet, beside, attacked] = kinds.map(|(name, rounds)| {
         let summary = Summary::of(rounds, Unit::Delivered, PAYLOAD);
+        let of_rounds = || rounds.iter().map(|round| round.tally.delivery_latency().p99_us);
+        let (least, most) = (of_rounds().fold(f64::INFINITY, f64::min), of_rounds().fold(0.0, f64::max));
         report.line(format!(
-            "{name}: p50 {:.0} us, p99 {:.0} us, p99.9 {:.0} us to delivery (medians of the rounds); relay {:.2}, generator \
-             {:.2} CPU s/s",
+            "{name}: p50 {:.0} us, p99 {:.0} us (rounds {least:.0} to {most:.0}), p99.9 {:.0} us to delivery (medians of the \
+             rounds); relay {:.2}, generator {:.2} CPU s/s",
             summary.delivery.p50_us,
             summary.delivery.p99_us,
             summary.delivery.p999_us,

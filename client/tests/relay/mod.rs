@@ -212,7 +212,7 @@ impl Peer {
 
     fn connect(&mut self, connect: Connect) {
         let device = DeviceUrl::new(connect.source_device_urls[0].as_bytes()).unwrap();
-        let record = self.shared.records.lock().unwrap().device(&device);
+        let record = self.shared.records.lock().unwrap().device(&device).expect("kept in memory");
         let token = &connect.authentication_token;
         match security::answer_connect(token, &device, record.as_ref(), &mut SystemEntropy::default()) {
             HelloVerdict::RegistrationNeeded { token } => self.connection.accept(self.now, token, false),
@@ -229,7 +229,7 @@ impl Peer {
 
     fn attach(&mut self, request: AccountRequest) {
         let account = AccountUrl::new(request.account_url.as_bytes()).unwrap();
-        let record = self.shared.records.lock().unwrap().account(&account);
+        let record = self.shared.records.lock().unwrap().account(&account).expect("kept in memory");
         let token = &request.authentication_token;
         let verdict =
             security::answer_attach(token, &account, record.as_ref(), &mut SystemEntropy::default());

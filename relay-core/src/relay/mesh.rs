@@ -154,6 +154,11 @@ impl DeliveryPart {
     pub(super) fn cost(&self) -> u32 {
         self.payload_bytes + PART_OVERHEAD
     }
+
+    /// Whether it is all of its message.
+    pub(super) fn is_whole(&self) -> bool {
+        self.head.is_some() && self.last
+    }
 }
 
 /// One thing that one room says to another.

@@ -10,7 +10,7 @@
 use super::gateway::EndedBy;
 use super::home::ShardId;
 use super::mesh::ConnectionId;
-use super::peer::Peer;
+use super::peer::{Peer, Stopped};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::acknowledge::InboundSeq;
@@ -299,7 +299,7 @@ impl Relay {
             let senders = self.peers.iter().filter(|(_, peer)| !peer.senders.is_empty());
             let ids: Vec<_> = senders.map(|(_, peer)| peer.id).collect();
             for id in ids {
-                self.stop_if_congested(id);
+                self.stop_if_congested(id, None);
                 self.touch(id);
             }
         }
@@ -337,6 +337,6 @@ fn view(peer: &Peer) -> ConnectionView {
         in_flight_bytes: peer.in_flight,
         output_bytes: peer.connection.output_bytes(),
         unacknowledged: peer.connection.unacknowledged(),
-        stopped: peer.stopped,
+        stopped: peer.stopped != Stopped::No,
     }
 }

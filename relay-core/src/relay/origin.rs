@@ -4,9 +4,9 @@
 //! Invariant: payload bytes are in flight from the moment a part is received until each mailroom that it went to has released
 //! them; the sums per connection and per shard stop the senders before they run away.
 
-use super::gateway::{self, EndedBy, RemoteGroups, RouteState};
+use super::gateway::{self, EndedBy, RemoteGroups, RemoteRelay, RouteState};
 use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
-use super::peer::{Sender, SenderRoute};
+use super::peer::{Sender, SenderRoute, Stopped};
 use super::routes::{self, Group};
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
@@ -26,6 +26,8 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) struct Deposit {
     connection: ConnectionId,
+    /// The other relay that it came from, if it did.
+    relay: Option<RemoteRelay>,
     /// Once its end has arrived: what to acknowledge, and since when.
     end: Option<(InboundSeq, Timestamp)>,
     /// Mailrooms that have not completed it.
@@ -51,11 +53,18 @@ pub(super) struct Origin {
     ended: usize,
     /// Payload bytes in flight, all connections together.
     in_flight: u64,
+    /// Of these, what came from each other relay, on whichever link.
+    from_relays: Vec<u64>,
     /// Stopped connections of which little is in flight, in the order in which they are to be resumed.
     resumable: VecDeque<ConnectionId>,
 }
 
 impl Origin {
+    /// For so many other relays.
+    pub(super) fn new(relays: usize) -> Self {
+        Self { from_relays: vec![0; relays], ..Self::default() }
+    }
+
     /// Messages that are not completed, and their payload bytes in flight.
     pub(super) fn in_flight(&self) -> (usize, u64) {
         (self.deposits.len(), self.in_flight)
@@ -266,17 +275,18 @@ impl Relay {
             self.mesh.send(shard, MeshItem::OpenRoute { route, family, recipients: recipients.into() });
             routes.push(SenderRoute { shard, route, lifetime_seconds });
         }
-        if self.deposits_stopped.is_some() {
-            self.stop_if_congested(id);
+        if self.deposits_stopped.is_some() || self.peer(id).relay.is_some() {
+            self.stop_if_congested(id, None);
         }
         let held = remote.len();
         self.open_remote_routes(id, session, resource, remote, |(shard, route)| {
             routes.push(SenderRoute { shard, route, lifetime_seconds: None });
         });
         let peer = self.peer_mut(id);
-        let stops = peer.stopped || held > 0;
-        let response = if stops { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
-        peer.senders.insert(session, Sender { routes, entries, live, again, incoming: None, held });
+        let stopped = peer.stopped == Stopped::All;
+        let response = if stopped || held > 0 { OpenResponseId::OkStopSending } else { OpenResponseId::Ok };
+        let sender = Sender { routes, entries, live, again, incoming: None, held, stopped };
+        peer.senders.insert(session, sender);
         peer.connection.respond(session, response);
     }
 
@@ -320,16 +330,21 @@ impl Relay {
         }
         let deposit = *sender.incoming.get_or_insert_with(|| {
             let outstanding = sender.routes.len() as u32;
-            DepositId(self.origin.deposits.insert(Deposit { connection: id, end: None, outstanding }) as u32)
+            let deposit = Deposit { connection: id, relay: peer.relay, end: None, outstanding };
+            DepositId(self.origin.deposits.insert(deposit) as u32)
         });
         if end.is_some() {
             sender.incoming = None;
             self.origin.deposits[deposit.0 as usize].end = end.map(|end| (end, self.now));
             self.origin.ended += 1;
         }
+        let long = (end.is_none() || part.index > 0).then_some(session);
         let in_flight = part.payload_bytes as u64 * sender.routes.len() as u64;
         peer.in_flight += in_flight;
         self.origin.in_flight += in_flight;
+        if let Some(relay) = peer.relay.and(self.origin.deposits[deposit.0 as usize].relay) {
+            self.origin.from_relays[usize::from(relay.0)] += in_flight;
+        }
         let expires_at = |lifetime_seconds: Option<u32>| {
             now.as_secs().saturating_add(said.or(lifetime_seconds).map_or(default, u64::from))
         };
@@ -351,30 +366,52 @@ impl Relay {
         }
         (deposit_part.route, deposit_part.expires_at) = (last.route, expires_at(last.lifetime_seconds));
         self.mesh.send(last.shard, MeshItem::Deposit(deposit_part));
-        self.stop_if_congested(id);
+        self.stop_if_congested(id, long);
     }
 
     pub(super) fn released(&mut self, deposit: DepositId, bytes: u64) {
-        let connection = self.origin.deposits[deposit.0 as usize].connection;
+        let Deposit { connection, relay, .. } = self.origin.deposits[deposit.0 as usize];
         self.origin.in_flight -= bytes;
         if let Some(peer) = self.live_peer(connection) {
             peer.in_flight -= bytes;
             self.resume_in_turn(connection);
         }
+        if let Some(relay) = relay {
+            self.origin.from_relays[usize::from(relay.0)] -= bytes;
+            self.resume_links_of(relay);
+        }
+    }
+
+    /// What a connection has in flight, as its limits count it. For another relay that is all that came from it, also on links
+    /// that are lost: else each new one could bring as much again.
+    fn counted_in_flight(&self, id: ConnectionId) -> u64 {
+        let peer = self.peer(id);
+        peer.relay.map_or(peer.in_flight, |relay| self.origin.from_relays[usize::from(relay.0)])
     }
 
     /// Queues a stopped connection for being resumed, once little enough of it is in flight.
     fn resume_in_turn(&mut self, id: ConnectionId) {
         let low = self.config.connection_in_flight_bytes / 2;
-        let peer = self.peer_mut(id);
-        if !peer.stopped || peer.resumable || peer.in_flight > low {
+        let peer = self.peer(id);
+        if peer.stopped == Stopped::No || peer.resumable || self.counted_in_flight(id) > low {
             return;
         }
+        let peer = self.peer_mut(id);
         if peer.relay.is_none() {
             peer.resumable = true;
             self.origin.resumable.push_back(id);
         } else if self.deposits_stopped.is_none() {
             self.resume_sender(id);
+        }
+    }
+
+    fn resume_links_of(&mut self, relay: RemoteRelay) {
+        let mut next = 0;
+        while let Some(id) = self.gateway.link(relay, next) {
+            next += 1;
+            if self.live_peer(id).is_some() {
+                self.resume_in_turn(id);
+            }
         }
     }
 
@@ -473,18 +510,35 @@ impl Relay {
             || self.mesh.longest() as u64 > factor * self.config.mesh_queue_items as u64
     }
 
-    pub(super) fn stop_if_congested(&mut self, id: ConnectionId) {
+    /// Stops a connection's sessions if too much is in flight. What one connection has too much of comes from those of its
+    /// sessions that are in the middle of a long message, `long` among them; the others go on beside them until half as much
+    /// again is in flight.
+    pub(super) fn stop_if_congested(&mut self, id: ConnectionId, long: Option<SessionId>) {
         let limit = self.config.connection_in_flight_bytes;
         let congested = self.congested_for(id, 1) || self.deposits_stopped.is_some();
-        let peer = self.peer_mut(id);
-        if peer.stopped || (peer.in_flight <= limit && !congested) {
+        let in_flight = self.counted_in_flight(id);
+        let peer = self.peer(id);
+        if peer.stopped == Stopped::All || (in_flight <= limit && !congested) {
             return;
         }
-        peer.stopped = true;
-        for &session in peer.senders.keys() {
-            peer.connection.respond(session, OpenResponseId::OkStopSending);
+        let is_long =
+            |session: SessionId, sender: &Sender| sender.incoming.is_some() || long == Some(session);
+        let is_short = || !peer.senders.iter().any(|(&session, sender)| is_long(session, sender));
+        let all = congested || in_flight > limit + limit / 2 || peer.stopped == Stopped::No && is_short();
+        match peer.stopped {
+            Stopped::No => self.stats.stops += 1,
+            // The long ones are stopped already.
+            _ if !all && long.is_none() => return,
+            _ => {}
         }
-        self.stats.stops += 1;
+        let peer = self.peer_mut(id);
+        peer.stopped = if all { Stopped::All } else { Stopped::Long };
+        for (&session, sender) in &mut peer.senders {
+            if !sender.stopped && (all || is_long(session, sender)) {
+                sender.stopped = true;
+                peer.connection.respond(session, OpenResponseId::OkStopSending);
+            }
+        }
         // Stopped by the congestion of others, it may have nothing in flight whose release would resume it.
         self.resume_in_turn(id);
     }
@@ -497,10 +551,11 @@ impl Relay {
             return true;
         }
         let congested = self.congested_for(id, 2);
+        let in_flight = self.counted_in_flight(id);
         let draining = self.draining;
         let peer = self.peer_mut(id);
         let draining = draining && peer.connection.is_established();
-        peer.paused = draining || peer.stopped && (peer.in_flight > limit || congested);
+        peer.paused = draining || peer.stopped != Stopped::No && (in_flight > limit || congested);
         !peer.paused
     }
 
@@ -520,9 +575,11 @@ impl Relay {
 
     fn resume_sender(&mut self, id: ConnectionId) {
         let peer = self.peer_mut(id);
-        peer.stopped = false;
-        for (&session, _) in peer.senders.iter().filter(|(_, sender)| sender.held == 0) {
-            peer.connection.respond(session, OpenResponseId::Ok);
+        peer.stopped = Stopped::No;
+        for (&session, sender) in &mut peer.senders {
+            if std::mem::take(&mut sender.stopped) && sender.held == 0 {
+                peer.connection.respond(session, OpenResponseId::Ok);
+            }
         }
         if std::mem::take(&mut peer.paused) {
             self.actions.push_back(Action::Resume { connection: id });

@@ -4,6 +4,10 @@
 //! that is below its high-water mark, and returns what they cost as credit. Outlets of one connection take turns. When the
 //! outputs of all connections together are above the shard's mark, one gets a part only if it has nothing else to send:
 //! those who do not read then hold one part each, and those who do read are served on.
+//!
+//! What is in the output stands before whatever is said next. So a part of a long message is queued only where little else is:
+//! a short message beside it waits for [`LONG_ROOM_BYTES`] and one part at most, and the long one loses nothing, since
+//! the kernel holds as much again.
 
 use super::home::ShardId;
 use super::mesh::{ConnectionId, DeliveryPart, Epoch, MailboxId, MeshItem, OutletId};
@@ -15,6 +19,8 @@ use crate::sstp::{CloseReason, SessionId};
 use crate::time::Timestamp;
 use std::collections::VecDeque;
 
+/// The output of a connection from which on no part of a message of several parts is queued there.
+const LONG_ROOM_BYTES: usize = 64 << 10;
 /// The window of an outlet among very many.
 const LEAST_WINDOW_BYTES: usize = 4096;
 
@@ -39,6 +45,12 @@ pub(super) struct Outlet {
 /// The output of a connection from which on no further part is queued there.
 pub(super) fn output_room(config: &RelayConfig, shard_output: usize) -> usize {
     if shard_output < config.shard_output_bytes { config.connection_output_bytes } else { 1 }
+}
+
+/// The same for a part of a message that has several, or for one that is a message.
+pub(super) fn part_room(config: &RelayConfig, shard_output: usize, is_whole: bool) -> usize {
+    let room = output_room(config, shard_output);
+    if is_whole { room } else { room.min(LONG_ROOM_BYTES) }
 }
 
 impl OutletId {
@@ -105,7 +117,7 @@ impl Relay {
     pub(super) fn deliver(&mut self, part: DeliveryPart) {
         let id = part.outlet;
         let Some(outlet) = self.outlet(id) else { return };
-        if outlet.backlog.is_empty() && self.has_room(id) {
+        if outlet.backlog.is_empty() && self.has_room(id, part.is_whole()) {
             return self.send_part(id, part);
         }
         self.outlets[id.index as usize].backlog.push_back(part);
@@ -122,13 +134,13 @@ impl Relay {
     }
 
     /// Whether a part may go into the connection's output. If there is no room the outlet has its turn later.
-    fn has_room(&mut self, id: OutletId) -> bool {
+    fn has_room(&mut self, id: OutletId, is_whole: bool) -> bool {
         let outlet = &mut self.outlets[id.index as usize];
         let peer = self.peers.get_mut(outlet.connection.index()).expect("an outlet ends with its connection");
         if !peer.connection.may_send(outlet.session) {
             return false;
         }
-        let room = output_room(&self.config, self.output_bytes);
+        let room = part_room(&self.config, self.output_bytes, is_whole);
         let fits = peer.connection.output_bytes() < room;
         if !fits && !outlet.waiting {
             outlet.waiting = true;
@@ -139,7 +151,9 @@ impl Relay {
 
     /// Moves the part that has waited longest; `false` if there is none, no room or no leave to send.
     fn send_waiting_part(&mut self, id: OutletId) -> bool {
-        if self.outlets[id.index as usize].backlog.is_empty() || !self.has_room(id) {
+        let Some(front) = self.outlets[id.index as usize].backlog.front() else { return false };
+        let is_whole = front.is_whole();
+        if !self.has_room(id, is_whole) {
             return false;
         }
         let part = self.outlets[id.index as usize].backlog.pop_front().expect("looked at above");
@@ -222,20 +236,22 @@ impl Relay {
         }
     }
 
-    /// The output of a connection has drained: outlets that waited send one part each, in turn.
+    /// The output of a connection has drained: outlets that waited send one part each, in turn, as long as one of them can.
     pub(super) fn flush_waiting_outlets(&mut self, connection: ConnectionId) {
+        let mut in_vain = 0;
         loop {
             let room = output_room(&self.config, self.output_bytes);
             let Some(peer) = self.live_peer(connection) else { return };
-            if peer.connection.output_bytes() >= room {
+            if peer.connection.output_bytes() >= room || in_vain > peer.waiting_outlets.len() {
                 return;
             }
             let Some(id) = peer.waiting_outlets.pop_front() else { return };
             let Some(outlet) = self.outlet(id) else { continue };
             outlet.waiting = false;
-            let more = self.send_waiting_part(id) && !self.outlets[id.index as usize].backlog.is_empty();
+            let sent = self.send_waiting_part(id);
+            in_vain = if sent { 0 } else { in_vain + 1 };
             let outlet = &mut self.outlets[id.index as usize];
-            if more && !outlet.waiting {
+            if sent && !outlet.backlog.is_empty() && !outlet.waiting {
                 outlet.waiting = true;
                 self.peer_mut(connection).waiting_outlets.push_back(id);
             }

@@ -55,8 +55,8 @@ pub(super) struct Peer {
     pub(super) notify_waits: bool,
     /// Payload bytes received and not complete.
     pub(super) in_flight: u64,
-    /// The peer's sessions were told to stop.
-    pub(super) stopped: bool,
+    /// Which of the peer's sessions were told to stop.
+    pub(super) stopped: Stopped,
     /// In the queue of those that are to be resumed.
     pub(super) resumable: bool,
     /// The driver was told not to read.
@@ -69,6 +69,17 @@ pub(super) struct Peer {
     pub(super) touched: bool,
     /// What the connection had in the relay has been cleaned up.
     pub(super) cleaned: bool,
+}
+
+/// Which sessions of a connection have to stop because too much is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// None.
+    No,
+    /// Those that are in the middle of a message.
+    Long,
+    /// All.
+    All,
 }
 
 /// An account on a connection.
@@ -104,6 +115,8 @@ pub(super) struct Sender {
     pub(super) incoming: Option<DepositId>,
     /// Routes for which the session has to hold.
     pub(super) held: usize,
+    /// The session was told to stop because too much is in flight.
+    pub(super) stopped: bool,
 }
 
 impl Peer {
@@ -129,7 +142,7 @@ impl Peer {
             attendee: None,
             notify_waits: false,
             in_flight: 0,
-            stopped: false,
+            stopped: Stopped::No,
             resumable: false,
             paused: false,
             armed_at: Timestamp(u64::MAX),

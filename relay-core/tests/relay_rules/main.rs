@@ -10,6 +10,7 @@ mod deposit;
 #[path = "../simulation/dice.rs"]
 #[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
 mod dice;
+mod fairness;
 mod full_disk;
 mod limits;
 mod management;

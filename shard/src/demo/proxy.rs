@@ -27,6 +27,9 @@ async fn serve(mut client: TcpStream) -> io::Result<()> {
     let (target, answer) =
         if first == [5] { socks(&mut client).await? } else { connect(&mut client).await? };
     let mut relay = TcpStream::connect(target).await?;
+    // Both ends send whole commands; to gather them here would only keep them waiting for acknowledgements of TCP.
+    client.set_nodelay(true)?;
+    relay.set_nodelay(true)?;
     client.write_all(answer).await?;
     copy_bidirectional(&mut client, &mut relay).await.map(drop)
 }

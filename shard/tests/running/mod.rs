@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use client::{
-    Client, ClientProfile, Config as ClientConfig, Message, Receipt, Register, RelayIdentity,
+    Client, ClientProfile, Config as ClientConfig, Message, Receipt, Recipient, Register, RelayIdentity,
     SecurityProfile, SendError,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,6 +58,11 @@ impl Relay {
         self.process = Some(command.spawn().unwrap());
     }
 
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<Pid> {
+        self.process.as_ref().map(Pid::from_child)
+    }
+
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -88,6 +93,27 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Two relays with all their files that do not run yet; relay `n` lists the other one if `lists[n]`.
+pub fn neighbours(lists: [bool; 2], change: impl Fn(usize, &mut Config)) -> [Relay; 2] {
+    let urls = ["grooveDNS://one.localhost", "grooveDNS://two.localhost"];
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let files = [0, 1].map(|n| Relay::identity_file(directories[1 - n].path()));
+    let mut numbers = 0..2;
+    directories.map(|directory| {
+        let number = numbers.next().unwrap();
+        Relay::prepare(urls[number], directory, |config| {
+            config.peers.identity_files =
+                files[number..=number].iter().filter(|_| lists[number]).cloned().collect();
+            change(number, config);
+        })
+    })
+}
+
+/// A person as a recipient that may be at another relay.
+pub fn at(person: &Person) -> Recipient {
+    Recipient::identity(person.profile.identities[0].clone()).at(person.profile.relay.relay_url.clone())
 }
 
 /// A registered client.

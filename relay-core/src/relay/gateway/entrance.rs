@@ -99,8 +99,8 @@ impl Relay {
         }
         let (id, session) = (source.connection, source.session);
         let Some(peer) = self.live_peer(id) else { return };
-        let stopped = peer.stopped;
         let Some(sender) = peer.senders.get_mut(&session) else { return };
+        let stopped = sender.stopped;
         let was_held = sender.held > 0;
         if held {
             sender.held += 1

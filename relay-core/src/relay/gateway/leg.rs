@@ -7,7 +7,7 @@ use super::RemoteRelay;
 use crate::relay::Relay;
 use crate::relay::home::ShardId;
 use crate::relay::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RemoteRecipient, RouteId};
-use crate::relay::outlet::output_room;
+use crate::relay::outlet::{output_room, part_room};
 use crate::sstp::command::{FanoutEntry, FanoutOpen, SessionStatus};
 use crate::sstp::profile::flags;
 use crate::sstp::text::Text;
@@ -203,7 +203,8 @@ impl Relay {
             return false;
         }
         let leg = &mut self.gateway.legs[id.index as usize];
-        if peer.connection.output_bytes() >= output_room(&self.config, self.output_bytes) {
+        let is_whole = leg.backlog.front().is_none_or(|part| part.last && part.index == 0);
+        if peer.connection.output_bytes() >= part_room(&self.config, self.output_bytes, is_whole) {
             if !std::mem::replace(&mut leg.queued, true) {
                 self.gateway.turns.entry(connection).or_default().push_back(id);
             }
@@ -232,13 +233,16 @@ impl Relay {
 
     /// The output of a link has drained: legs that waited send one part each, in turn.
     pub(in crate::relay) fn flush_waiting_legs(&mut self, connection: ConnectionId) {
+        let mut in_vain = 0;
         loop {
             let most = output_room(&self.config, self.output_bytes);
             let Some(peer) = self.live_peer(connection) else { return };
-            if peer.connection.output_bytes() >= most {
+            let output = peer.connection.output_bytes();
+            let turns = self.gateway.turns.get_mut(&connection);
+            if output >= most || turns.as_ref().is_some_and(|turns| in_vain > turns.len()) {
                 return;
             }
-            let next = self.gateway.turns.get_mut(&connection).and_then(VecDeque::pop_front);
+            let next = turns.and_then(VecDeque::pop_front);
             let Some(id) = next else {
                 self.gateway.turns.remove(&connection);
                 return;
@@ -246,6 +250,7 @@ impl Relay {
             let Some(leg) = self.gateway.leg(id) else { continue };
             leg.queued = false;
             let sent = self.send_leg_part(id);
+            in_vain = if sent { 0 } else { in_vain + 1 };
             if let Some(leg) =
                 self.gateway.leg(id).filter(|leg| sent && !leg.backlog.is_empty() && !leg.queued)
             {

@@ -86,6 +86,11 @@ impl Default for Link {
 }
 
 impl Link {
+    /// Those on which both sides have proven themselves.
+    pub(super) fn connections(&self) -> &[ConnectionId] {
+        &self.connections
+    }
+
     /// When [`Relay::call_links`] has something to do.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match self.call {

@@ -63,6 +63,11 @@ impl Gateway {
         self.by_route.contains_key(&(from, route.index))
     }
 
+    /// A relay's links, one by one, the oldest first.
+    pub(super) fn link(&self, relay: RemoteRelay, index: usize) -> Option<ConnectionId> {
+        self.links[usize::from(relay.0)].connections().get(index).copied()
+    }
+
     fn leg(&mut self, id: LegId) -> Option<&mut Leg> {
         self.legs.get_mut(id.index as usize).filter(|leg| leg.generation == id.generation)
     }
