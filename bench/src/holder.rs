@@ -26,9 +26,6 @@ pub(crate) const SOURCES: u32 = 65_000;
 const CONCURRENT: usize = 16;
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A Noop goes out on every connection once in this time, below the relay's 45 s and 135 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(40);
-
 /// What a holder is told.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Hold {
@@ -44,6 +41,9 @@ pub(crate) struct Hold {
     /// How many connections
     #[arg(long)]
     pub(crate) count: u32,
+    /// A Noop goes out on every connection once in so many seconds
+    #[arg(long)]
+    pub(crate) keep_alive: u64,
 }
 
 /// What a holder says when it has connected.
@@ -85,6 +85,8 @@ struct Holder {
     last_noop: u64,
     /// Connections that were closed before they had authenticated.
     refused: u32,
+    /// Between two Noops of one connection.
+    keep_alive: Duration,
     epoll: Epoll,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
@@ -178,7 +180,7 @@ impl Holder {
     fn keep_alive(&mut self) -> Result<(), LoadError> {
         let now = clock::now();
         let passed = u128::from(now - self.last_noop) * self.links.len() as u128;
-        let due = passed / u128::from(clock::nanoseconds(KEEP_ALIVE));
+        let due = passed / u128::from(clock::nanoseconds(self.keep_alive));
         if due == 0 {
             return Ok(());
         }
@@ -219,6 +221,7 @@ pub(crate) fn run(options: &Hold) -> Result<(), Failure> {
         next: 0,
         last_noop: start,
         refused: 0,
+        keep_alive: Duration::from_secs(options.keep_alive),
         epoll,
         ready: Vec::new(),
         scratch: Vec::new(),

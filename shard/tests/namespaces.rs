@@ -286,9 +286,9 @@ fn run(relays: &[Relay; 2], cable: &Cable, there: impl FnOnce() + Send) {
     });
 }
 
-/// What was acknowledged for a recipient came, and came once, since nobody sent anything twice. What was not need not have come.
-/// An outage lasts so long that clients who say nothing meanwhile are dropped too: what they had not acknowledged by then comes
-/// again, and that is all that comes twice.
+/// What was acknowledged for a recipient came. What was not need not have come. It came once, but for messages of the long
+/// outage: it lasts as long as the relay's patience with clients, too, and a sender who waits for an acknowledgement that long
+/// says nothing meanwhile, is dropped, and sends the message again to everybody.
 fn check(outcomes: &[Result<Receipt, SendError>], received: [&Received; 2]) {
     for (number, outcome) in outcomes.iter().enumerate() {
         let receipt = outcome.as_ref().unwrap();

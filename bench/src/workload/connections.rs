@@ -18,12 +18,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pairs of the trickle.
 pub(super) const PAIRS: u32 = 4;
 /// Messages a second of the trickle.
 const TRICKLE: f64 = 200.0;
+/// Generator processes that connect at the same time. More would only wait for one another, and for their handshakes.
+const DIALING: usize = 4;
 /// How much does an idle authenticated connection cost, how fast do they come, and do those who talk notice them?
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Connections {
@@ -36,6 +38,9 @@ pub(crate) struct Connections {
     /// Seconds of idling, and of the trickle
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
+    /// Seconds between two keep-alives of a connection, by either end; the relay drops who is silent for three times as long
+    #[arg(long, value_name = "SECONDS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) keep_alive: u64,
     #[command(flatten)]
     pub(crate) relay: RelayOptions,
 }
@@ -47,7 +52,10 @@ pub(crate) struct Connections {
 pub(crate) fn run(options: &Connections) -> Result<Report, Failure> {
     let machine = Machine::this();
     let wanted = (!options.max).then_some(options.count);
-    let plan = Plan::new(&machine, wanted, &options.relay);
+    let mut plan = Plan::new(&machine, wanted, &options.relay);
+    let (every, patience) = (options.keep_alive, 3 * options.keep_alive);
+    plan.relay.settings.push(format!("timers.keep_alive='{every} s'"));
+    plan.relay.settings.push(format!("timers.idle='{patience} s'"));
     eprintln!("{}", plan.advice());
     let count = plan.count as u32;
     eprintln!("holding {count} and {} of the trickle; registering them first", 2 * PAIRS);
@@ -69,7 +77,8 @@ pub(crate) fn run(options: &Connections) -> Result<Report, Failure> {
 
     let quiet = trickle(&relay, options)?;
     let (before, kernel_before) = (relay.usage(), proc_stat::kernel_bytes());
-    let (mut holders, held) = hold(&relay, &key_file, count, machine.connections_a_holder() as u32)?;
+    let share = machine.connections_a_holder() as u32;
+    let (mut holders, held) = hold(&relay, &key_file, count, share, options.keep_alive)?;
     let (after, kernel_after) = (relay.usage(), proc_stat::kernel_bytes());
     describe_connecting(&mut report, &held, after.cpu() - before.cpu());
     let each =
@@ -130,37 +139,48 @@ fn trickle(relay: &RelayProcess, options: &Connections) -> Result<Summary, Failu
     Ok(Summary::of(&measured.rounds, Unit::Delivered, 100))
 }
 
-/// Starts the holders and waits until they have connected.
+/// Starts the holders, some at a time, and waits until they have connected.
 fn hold(
     relay: &RelayProcess,
     keys: &Path,
     count: u32,
     per_holder: u32,
+    keep_alive: u64,
 ) -> Result<(Vec<Running>, Held), Failure> {
     let program = std::env::current_exe().map_err(Failure::system("own program"))?;
-    let mut holders = Vec::new();
-    let mut next = 0;
-    while next < count {
-        let share = per_holder.min(count - next).max(1);
-        let mut command = Command::new(&program);
-        command.arg("hold").arg("--address").arg(relay.address().to_string()).arg("--keys").arg(keys);
-        command.args(["--first", &(2 * PAIRS + next).to_string(), "--count", &share.to_string()]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        holders.push(Running::start(&mut command).map_err(Failure::system("generator process"))?);
-        next += share;
-    }
+    let start = Instant::now();
     let mut all = Held { connections: 0, seconds: 0.0, stopped_by: None };
-    for holder in &mut holders {
-        let output = holder.take_output().expect("it was piped and is taken once");
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).map_err(Failure::system("generator process"))?;
-        let held: Held = serde_json::from_str(&line)
-            .map_err(|_| Failure::Wrong("a generator process ended without a word".into()))?;
+    let mut holders: Vec<Running> = Vec::new();
+    let (mut next, mut connected) = (0, 0);
+    while next < count || connected < holders.len() {
+        if next < count && holders.len() < connected + DIALING && all.stopped_by.is_none() {
+            let share = per_holder.min(count - next).max(1);
+            let mut command = Command::new(&program);
+            command.arg("hold").arg("--address").arg(relay.address().to_string()).arg("--keys").arg(keys);
+            command.args(["--first", &(2 * PAIRS + next).to_string(), "--count", &share.to_string()]);
+            command.args(["--keep-alive", &keep_alive.to_string()]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            holders.push(Running::start(&mut command).map_err(Failure::system("generator process"))?);
+            next += share;
+            continue;
+        }
+        let Some(holder) = holders.get_mut(connected) else { break };
+        let held = word_of(holder)?;
+        connected += 1;
         all.connections += held.connections;
-        all.seconds = all.seconds.max(held.seconds);
         all.stopped_by = all.stopped_by.or(held.stopped_by);
+        eprintln!("{} connections after {:.0} s", all.connections, start.elapsed().as_secs_f64());
     }
+    all.seconds = start.elapsed().as_secs_f64();
     Ok((holders, all))
+}
+
+/// What a holder says when it has connected.
+fn word_of(holder: &mut Running) -> Result<Held, Failure> {
+    let output = holder.take_output().expect("it was piped and is taken once");
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).map_err(Failure::system("generator process"))?;
+    serde_json::from_str(&line).map_err(|_| Failure::Wrong("a generator process ended without a word".into()))
 }
 
 fn describe_connecting(report: &mut Report, held: &Held, cpu: f64) {

@@ -58,8 +58,12 @@ async fn metrics_follow_the_conventions_and_count_what_happens() {
         alice.send(&bob, 100).await;
         bob.receive().await;
     }
+    // Each shard shows what it counts in its own time.
     relay.eventually("what happened is counted", || {
-        sum(&scrape(&relay), "furrow_messages_delivered_total") == 10.0
+        let families = scrape(&relay);
+        sum(&families, "furrow_messages_delivered_total") == 10.0
+            && sum(&families, "furrow_authentications_total") == 4.0
+            && sum(&families, "furrow_messages_deposited_total") == 10.0
     });
     let families = scrape(&relay);
     assert_eq!(sum(&families, "furrow_connections"), 2.0);
