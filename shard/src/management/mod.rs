@@ -18,6 +18,7 @@ use relay_core::security::RelayKeys;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use storage::UserDatabase;
@@ -40,6 +41,8 @@ pub struct ManagementOptions {
     pub keys: Arc<RelayKeys>,
     /// The way to the shards.
     pub mesh: Arc<Mesh<Letter>>,
+    /// Whether the relay is quiescent. An operator may end that.
+    pub quiescent: Arc<AtomicBool>,
 }
 
 /// The running management thread.
