@@ -179,8 +179,13 @@ impl Listing {
         Ok(false)
     }
 
-    /// Adds users to what is in force, each wholly or not at all; gives the quotas that changed.
-    pub(crate) fn add(&self, users: &[ListedUser]) -> Result<Vec<QuotaChange>, StorageError> {
+    /// Adds users to what is in force, each wholly or not at all; gives the quotas that changed of identities that were known
+    /// before, be it because they are `registered`: nothing waits for others.
+    pub(crate) fn add(
+        &self,
+        users: &[ListedUser],
+        registered: &sled::Tree,
+    ) -> Result<Vec<QuotaChange>, StorageError> {
         let Some(Generation { accounts, identities, .. }) = self.in_force() else { return Ok(Vec::new()) };
         let mut quotas = Vec::new();
         for user in users {
@@ -188,7 +193,13 @@ impl Listing {
             let added = (&accounts, &identities)
                 .transaction(|(accounts, identities)| put(accounts, identities, user));
             match added {
-                Ok(changed) => quotas.extend(changed),
+                Ok(changed) => {
+                    for Changed { quota, was_listed } in changed {
+                        if was_listed || registered.contains_key(quota.1.as_bytes())? {
+                            quotas.push(quota);
+                        }
+                    }
+                }
                 Err(TransactionError::Storage(error)) => return Err(error.into()),
                 Err(TransactionError::Abort(never)) => match never {},
             }
@@ -309,8 +320,14 @@ fn readable<R: Stored>(value: Option<sled::IVec>) -> Option<R> {
     R::decode(&value?).ok()
 }
 
+/// A quota that changed.
+struct Changed {
+    quota: QuotaChange,
+    was_listed: bool,
+}
+
 /// Lists a user as it is told. An identity that was another account's goes over; one that it had and has no more is nobody's.
-fn put<S: Shelf>(accounts: &S, identities: &S, user: &ListedUser) -> Result<Vec<QuotaChange>, S::Error> {
+fn put<S: Shelf>(accounts: &S, identities: &S, user: &ListedUser) -> Result<Vec<Changed>, S::Error> {
     let mut quotas = Vec::new();
     // To look first would be to find each place in the trees twice, which is what listing takes its time for.
     let listed = ListedAccount { identities: user.identities.clone(), token: user.token.clone() };
@@ -320,7 +337,7 @@ fn put<S: Shelf>(accounts: &S, identities: &S, user: &ListedUser) -> Result<Vec<
         let record: Option<IdentityRecord> = readable(identities.get(identity.as_bytes())?);
         if record.is_some_and(|record| record.account == user.account) {
             identities.remove(identity.as_bytes())?;
-            quotas.push((user.account.clone(), identity, None));
+            quotas.push(Changed { quota: (user.account.clone(), identity, None), was_listed: true });
         }
     }
     for identity in &user.identities {
@@ -334,8 +351,10 @@ fn put<S: Shelf>(accounts: &S, identities: &S, user: &ListedUser) -> Result<Vec<
         {
             take_away(accounts, owner, identity)?;
         }
+        let was_listed = before.is_some();
         if before.and_then(|before| before.quota_bytes) != user.quota_bytes {
-            quotas.push((user.account.clone(), identity.clone(), user.quota_bytes));
+            let quota = (user.account.clone(), identity.clone(), user.quota_bytes);
+            quotas.push(Changed { quota, was_listed });
         }
     }
     Ok(quotas)
@@ -486,6 +505,15 @@ mod tests {
         assert_eq!(identities(&database, "b"), []);
         assert_eq!(database.identity(&identity("1")), Ok(None));
         assert_eq!(database.identity(&identity("3")).unwrap().unwrap().account, account("a"));
+    }
+
+    #[test]
+    fn the_quotas_of_identities_that_nobody_knew_are_not_told() {
+        let (database, _directory) = with(&[user("a", &[], None)]);
+        let own = DirectoryChange::Identity(identity("registered"), Some(IdentityRecord::of(account("a"))));
+        database.apply(&[own]).unwrap();
+        let changed = database.list(&[user("b", &["new", "registered"], Some(6))]).unwrap();
+        assert_eq!(changed, [(account("b"), identity("registered"), Some(6))]);
     }
 
     #[test]

@@ -212,13 +212,13 @@ impl UserDatabase {
         Ok(())
     }
 
-    /// Lists users, for a listing that is ready; [`UserDatabase::flush`] makes it durable. Gives the quotas of identities that
-    /// have changed by it. Hold [`UserDatabase::exclusive`].
+    /// Lists users, for a listing that is ready; [`UserDatabase::flush`] makes it durable. Gives the quotas that have changed by
+    /// it, of identities that were known before. Hold [`UserDatabase::exclusive`].
     ///
     /// # Errors
     /// [`StorageError::Users`]; users before the one that failed are listed.
     pub fn list(&self, users: &[ListedUser]) -> Result<Vec<QuotaChange>, StorageError> {
-        self.listing.add(users)
+        self.listing.add(users, &self.identities)
     }
 
     /// Lists users in a new listing, which is not in force before [`UserDatabase::activate_listing`]. The first ones begin

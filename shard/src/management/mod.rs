@@ -73,7 +73,11 @@ impl Management {
         let addresses = options.settings.listen.clone();
         let work = move || {
             if let Err(error) = give_way() {
-                tracing::debug!(event = events::MANAGEMENT_PRIORITY, ?error, "the management thread runs at the usual priority");
+                tracing::debug!(
+                    event = events::MANAGEMENT_PRIORITY,
+                    ?error,
+                    "the management thread runs at the usual priority"
+                );
             }
             let limits = http::Limits::of(&options.settings);
             runtime.block_on(http::serve(listeners, limits, Operations::new(options), stopped));
