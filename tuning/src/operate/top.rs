@@ -428,7 +428,7 @@ mod tests {
             (122, "batch p50", "nothing"),
             (121, "mesh", "batch p50"),
             (80, "done p99", "bytes out/s"),
-            (40, "log queue", "conns"),
+            (44, "log queue", "conns"),
         ] {
             let text = drawn(&view, (width, 24));
             let head = text.lines().find(|line| line.starts_with("shard")).unwrap();
