@@ -480,9 +480,9 @@ async fn every_fault_reaches_curl_as_an_envelope_with_status_500() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_management_server_that_is_not_configured_and_a_port_that_is_switched_off_say_so() {
-    let cases: [(fn(&mut tuning::Config), i64); 2] =
-        [(|config| config.management.servers.clear(), 306), (|config| config.management.accept = false, 313)];
-    for (change, expected) in cases {
+    let nobody: fn(&mut tuning::Config) = |config| config.management.servers.clear();
+    let off: fn(&mut tuning::Config) = |config| config.management.accept = false;
+    for (change, expected) in [(nobody, 306), (off, 313)] {
         let mut pair = Pair::with(change);
         let refused = pair.ask(Request::RelayQuiescent(true)).unwrap_err();
         assert!(matches!(refused, ManagerError::Fault { code, .. } if code == expected), "{refused:?}");
