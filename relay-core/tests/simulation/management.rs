@@ -154,7 +154,10 @@ impl World {
                 self.model.let_in(&self.people.accounts[account].url);
                 None
             }
-            Request::Purge(account) => Some((account, Order::Purge(targets(account)))),
+            Request::Purge(account) => {
+                self.model.purge(&self.people.accounts[account].url);
+                Some((account, Order::Purge(targets(account))))
+            }
             Request::Quota(account, identity, bytes) => {
                 let url = &self.people.accounts[account].identities[identity];
                 self.people.set_quota(url, bytes);

@@ -43,6 +43,8 @@ pub(crate) struct Model {
     now: Moment,
     /// When the last purge of an account was answered.
     purged: HashMap<AccountUrl, Moment>,
+    /// The account of a purge that is not answered yet.
+    being_purged: Option<AccountUrl>,
     /// When accounts that are locked out were.
     locked_out: HashMap<AccountUrl, Moment>,
 }
@@ -55,6 +57,7 @@ impl Model {
             newest: BTreeMap::new(),
             now: 0,
             purged: HashMap::new(),
+            being_purged: None,
             locked_out: HashMap::new(),
         }
     }
@@ -120,8 +123,14 @@ impl Model {
         }
     }
 
+    /// A purge is asked for: what is sent from now on may be gone, too, until it is answered.
+    pub(crate) fn purge(&mut self, account: &AccountUrl) {
+        self.being_purged = Some(account.clone());
+    }
+
     /// A purge was answered: what was sent before may be gone.
     pub(crate) fn purged(&mut self, account: &AccountUrl) {
+        self.being_purged = None;
         self.now += 1;
         self.purged.insert(account.clone(), self.now);
     }
@@ -159,7 +168,10 @@ impl Model {
             !calm || *count <= wanted,
             "message {number} arrived {count} times though nothing went wrong"
         );
-        if *count == 1 && !message.droppable {
+        // One copy may have been purged, later messages delivered, and the message sent again.
+        let may_be_purged = self.being_purged.as_ref() == Some(&mailbox.account)
+            || self.purged.get(&mailbox.account).is_some_and(|&purged| message.first_sent < purged);
+        if *count == 1 && !message.droppable && !may_be_purged {
             let newest = self.newest.entry((message.stream, mailbox.clone())).or_insert(number);
             assert!(*newest <= number, "message {number} arrived behind {newest} of the same session");
             *newest = number;
