@@ -2,6 +2,7 @@
 //! has left: it runs on a thread of its own, at the lowest priority.
 
 use crate::failure::Failure;
+use crate::loopback::is_listening;
 use crate::relay_process::RelayProcess;
 use client::SystemEntropy;
 use relay_core::address::{AccountUrl, IdentityUrl};
@@ -43,8 +44,12 @@ impl Candidate {
         ]
     }
 
-    /// The management server of `relay`.
+    /// The management server of `relay`, which opens the port for it behind those for clients.
     pub(crate) fn manage(self, relay: &RelayProcess) -> ManagementServer {
+        let began = Instant::now();
+        while !is_listening(self.address) && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let agent =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
         ManagementServer {
