@@ -6,8 +6,8 @@ use crate::holder::{self, Hold};
 use crate::page::{self, Publish};
 use crate::report::Report;
 use crate::workload::{
-    accept, auth, beside, brain, connections, crash, drain, durable, fanout, mixed, online, presence,
-    recovery, soak, strangers,
+    accept, auth, beside, brain, connections, crash, drain, durable, fanout, management, mixed, online,
+    presence, recovery, soak, strangers,
 };
 use clap::{Parser, Subcommand};
 
@@ -82,6 +82,8 @@ enum Workload {
     Strangers(strangers::Strangers),
     /// Do people who talk notice somebody who sends 64 MiB messages beside them?
     Beside(beside::Beside),
+    /// Do people who talk notice that a management server lists users by the thousand?
+    Management(management::Management),
     /// When a crowd comes online at once, how soon does everybody know, and in how many messages?
     Presence(presence::Presence),
     /// Does every message that was acknowledged arrive, even if the relay is killed in the middle of its work?
@@ -104,6 +106,7 @@ impl Workload {
             Workload::Brain(options) => brain::run(options),
             Workload::Strangers(options) => strangers::run(options),
             Workload::Beside(options) => beside::run(options),
+            Workload::Management(options) => management::run(options),
             Workload::Presence(options) => presence::run(options),
             Workload::Crash(options) => crash::run(options),
         }

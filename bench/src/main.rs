@@ -15,6 +15,7 @@ mod holder;
 mod link;
 mod load;
 mod loopback;
+mod manager;
 mod measure;
 mod page;
 mod payload;

@@ -206,6 +206,8 @@ events! {
         "The configuration was read again: `key` is `to` in the file, and the relay obeys `from` until it is restarted.";
     CONFIGURATION_KEPT = 7011, Error, "the configuration stays as it was",
         "`error` says what is wrong in the file. Mend it and reload again.";
+    LISTING_ABANDONED = 7012, Warn, "a half-built user database was thrown away by an operator",
+        "`relayctl drain --undo` ended a rebuild. What was in force still is; the management server is asked for a rebuild again.";
 
     MANAGERS_SERVED = 7100, Info, "management servers are served",
         "The port of `management.listen` is open.";

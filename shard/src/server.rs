@@ -28,6 +28,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -141,7 +142,7 @@ impl Server {
         let peers = read_peers(config, &keys)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
-        let users = UserDatabase::open(data.join("users"))?;
+        let users = UserDatabase::open_with_cache(data.join("users"), config.storage.user_cache_bytes)?;
         let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
@@ -166,12 +167,14 @@ impl Server {
             .map_err(|error| ServerError::System { what: "resolver".into(), error: error.to_string() })?;
         let (report, reports) = mpsc::channel();
         let board = Arc::new(Board::new(shards));
+        let quiescent = Arc::new(AtomicBool::new(false));
         let around = Surroundings {
             shards: Shards::new(mesh.clone()),
             board: board.clone(),
             users: users.clone(),
             certificate: certificate.clone(),
             clock,
+            quiescent: quiescent.clone(),
         };
         let operations = doors.start(config, around)?;
         let pulses = Pulses::new(shards);
@@ -235,6 +238,7 @@ impl Server {
             users,
             keys,
             mesh,
+            quiescent,
         };
         match Management::start(options) {
             Ok(management) => server.management = management,

@@ -17,6 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tuning::Registration;
+use tuning::operator::{self, Answer};
 
 const NAME: &str = "msrv1.example";
 
@@ -320,6 +321,35 @@ async fn a_half_built_user_database_needs_to_be_built_after_a_restart_and_the_ke
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_ends_a_rebuild_and_what_was_in_force_stays() {
+    let mut pair = Pair::start();
+    let (alice, bob) = (pair.person(), pair.person());
+    pair.load(vec![listed(&alice, "a")]);
+    let a = register(&alice, "a").await.unwrap();
+    pair.stop();
+    Users::open(&pair.config.relay.data_dir).unwrap().rebuild().unwrap();
+    pair.server = Some(Server::start(&pair.config).unwrap());
+    let add = |person| Request::UserAdd(vec![listed(person, "t")]);
+    assert_eq!(pair.ask(Request::RelayQuiescent(true)), Ok(Outcome::Success));
+    assert_eq!(pair.ask(add(&bob)), Ok(Outcome::Success));
+    wait_for(&a, |state| matches!(state, State::Disconnected { .. })).await;
+    let mut operator = operator::Client::connect(&pair.config.operator_socket()).unwrap();
+    let mut operate = |request| operator.ask(request, Duration::from_secs(10)).unwrap();
+    let state = |answer| match answer {
+        Answer::Status(status) => status.state,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(state(operate(operator::Request::Status)), "quiescent");
+    assert_eq!(operate(operator::Request::EndDrain), Answer::Done);
+    in_time(a.ready()).await.unwrap();
+    assert_eq!(state(operate(operator::Request::Status)), "serving");
+    let purge = |person: &ClientProfile| Request::UserPurge(vec![person.account_url.clone()]);
+    assert_eq!(pair.ask(purge(&alice)), Ok(Outcome::Success));
+    assert_eq!(pair.ask(purge(&bob)), Ok(Outcome::UnknownUser));
+    assert_eq!(pair.ask(add(&bob)), Ok(Outcome::NeedsBuild), "it is to be built as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_taken_once_also_after_a_restart() {
     let mut pair = Pair::start();
     assert_eq!(pair.ask(Request::RelayQuiescent(false)), Ok(Outcome::Success));
@@ -349,10 +379,59 @@ fn curl(pair: &Pair, arguments: &[&str], body: &[u8]) -> (String, Vec<u8>) {
     (String::from_utf8(output.stdout).unwrap(), std::fs::read(&got).unwrap_or_default())
 }
 
+const XML: [&str; 2] = ["-H", "Content-Type: text/xml"];
+
+/// Asks with curl.
+fn ask_with_curl(pair: &mut Pair, request: Request) -> Outcome {
+    let operation = request.operation().name();
+    let document = pair.document(request);
+    let (status, answer) = curl(pair, &XML, &document);
+    assert_eq!(status, "200 text/xml; charset=utf-8", "{operation}: {}", String::from_utf8_lossy(&answer));
+    let envelope = String::from_utf8(answer.clone()).unwrap();
+    assert!(envelope.contains(&format!("<{operation}Response>")), "{envelope}");
+    match pair.manager.answered(&answer, &mut pair.entropy).unwrap() {
+        Progress::Done(outcome) => outcome,
+        Progress::Continue => panic!("{operation} is not done"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_with_each_outcome_that_it_has_is_answered_to_curl() {
+    let mut pair = Pair::start();
+    pair.manager.register(&mut pair.entropy);
+    let document = pair.manager.document(&mut pair.entropy).unwrap().unwrap();
+    let (status, answer) = curl(&pair, &XML, &document);
+    assert_eq!(status, "200 text/xml; charset=utf-8");
+    let registered = pair.manager.answered(&answer, &mut pair.entropy);
+    assert_eq!(registered, Ok(Progress::Done(Outcome::Success)));
+
+    let (alice, nobody) = (pair.person(), pair.person());
+    let add = || Request::UserAdd(vec![listed(&alice, "token")]);
+    let modify = |person: &ClientProfile| Request::AccountModify(vec![(person.account_url.clone(), true)]);
+    let purge = |person: &ClientProfile| Request::UserPurge(vec![person.account_url.clone()]);
+    let defaults = Defaults { lifetime_seconds: Some(60), ..Defaults::default() };
+    let conversation = [
+        (add(), Outcome::NeedsBuild),
+        (Request::RelayQuiescent(true), Outcome::Success),
+        (add(), Outcome::Success),
+        (Request::RelayQuiescent(false), Outcome::Success),
+        (add(), Outcome::Success),
+        (modify(&alice), Outcome::Success),
+        (modify(&nobody), Outcome::UnknownUser),
+        (purge(&alice), Outcome::Success),
+        (purge(&nobody), Outcome::UnknownUser),
+        (Request::RelayDefault(defaults), Outcome::Success),
+    ];
+    for (request, outcome) in conversation {
+        let operation = request.operation();
+        assert_eq!(ask_with_curl(&mut pair, request), outcome, "{operation}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_reaches_curl_as_an_envelope_with_status_500() {
     let mut pair = Pair::with(|config| config.management.body_bytes = 64 << 10);
-    let xml = ["-H", "Content-Type: text/xml"];
+    let xml = XML;
     let document = String::from_utf8({
         pair.manager.register(&mut pair.entropy);
         pair.manager.document(&mut pair.entropy).unwrap().unwrap()
@@ -401,12 +480,19 @@ async fn every_fault_reaches_curl_as_an_envelope_with_status_500() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_management_server_that_is_not_configured_and_a_port_that_is_switched_off_say_so() {
-    let mut pair = Pair::with(|config| config.management.servers.clear());
-    let refused = pair.ask(Request::RelayQuiescent(true)).unwrap_err();
-    assert!(matches!(refused, ManagerError::Fault { code: 306, .. }), "{refused:?}");
-    let mut pair = Pair::with(|config| config.management.accept = false);
-    let refused = pair.ask(Request::RelayQuiescent(true)).unwrap_err();
-    assert!(matches!(refused, ManagerError::Fault { code: 313, .. }), "{refused:?}");
+    let nobody: fn(&mut tuning::Config) = |config| config.management.servers.clear();
+    let off: fn(&mut tuning::Config) = |config| config.management.accept = false;
+    for (change, expected) in [(nobody, 306), (off, 313)] {
+        let mut pair = Pair::with(change);
+        let refused = pair.ask(Request::RelayQuiescent(true)).unwrap_err();
+        assert!(matches!(refused, ManagerError::Fault { code, .. } if code == expected), "{refused:?}");
+        let document = pair.document(Request::RelayQuiescent(true));
+        let (status, answer) = curl(&pair, &XML, &document);
+        assert_eq!(
+            (status.as_str(), fault(&answer).map(i64::from)),
+            ("500 text/xml; charset=utf-8", Some(expected))
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

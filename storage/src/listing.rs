@@ -179,8 +179,13 @@ impl Listing {
         Ok(false)
     }
 
-    /// Adds users to what is in force, each wholly or not at all; gives the quotas that changed.
-    pub(crate) fn add(&self, users: &[ListedUser]) -> Result<Vec<QuotaChange>, StorageError> {
+    /// Adds users to what is in force, each wholly or not at all; gives the quotas that changed of identities that were known
+    /// before, be it because they are `registered`: nothing waits for others.
+    pub(crate) fn add(
+        &self,
+        users: &[ListedUser],
+        registered: &sled::Tree,
+    ) -> Result<Vec<QuotaChange>, StorageError> {
         let Some(Generation { accounts, identities, .. }) = self.in_force() else { return Ok(Vec::new()) };
         let mut quotas = Vec::new();
         for user in users {
@@ -188,7 +193,13 @@ impl Listing {
             let added = (&accounts, &identities)
                 .transaction(|(accounts, identities)| put(accounts, identities, user));
             match added {
-                Ok(changed) => quotas.extend(changed),
+                Ok(changed) => {
+                    for Changed { quota, was_listed } in changed {
+                        if was_listed || registered.contains_key(quota.1.as_bytes())? {
+                            quotas.push(quota);
+                        }
+                    }
+                }
                 Err(TransactionError::Storage(error)) => return Err(error.into()),
                 Err(TransactionError::Abort(never)) => match never {},
             }
@@ -203,13 +214,21 @@ impl Listing {
             let number = self.in_force().map_or(0, |generation| generation.number) + 1;
             change.building = Some(Generation::open(&self.database, number)?);
         }
-        let Some(building) = change.building.clone() else { return Ok(()) };
-        drop(change);
+        // Held to the end: what an operator throws away meanwhile must not be written to.
+        let Some(building) = &change.building else { return Ok(()) };
         for user in users {
             put(&building.accounts, &building.identities, user)?;
         }
         self.database.flush()?;
         Ok(())
+    }
+
+    /// Throws away what was being built; `false` if nothing was.
+    pub(crate) fn abandon(&self) -> Result<bool, StorageError> {
+        match self.change().building.take() {
+            Some(building) => building.remove(&self.database).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Puts what was built in force, in one step and durably; the generation before it is removed. `false` if nothing was
@@ -258,7 +277,8 @@ trait Shelf {
     type Error;
 
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Self::Error>;
-    fn put(&self, key: &[u8], value: Vec<u8>) -> Result<(), Self::Error>;
+    /// Gives what was there.
+    fn put(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>, Self::Error>;
     fn remove(&self, key: &[u8]) -> Result<(), Self::Error>;
 }
 
@@ -269,8 +289,8 @@ impl Shelf for sled::Tree {
         sled::Tree::get(self, key)
     }
 
-    fn put(&self, key: &[u8], value: Vec<u8>) -> Result<(), sled::Error> {
-        self.insert(key, value).map(drop)
+    fn put(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>, sled::Error> {
+        self.insert(key, value)
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), sled::Error> {
@@ -285,9 +305,8 @@ impl Shelf for TransactionalTree {
         Ok(TransactionalTree::get(self, key)?)
     }
 
-    fn put(&self, key: &[u8], value: Vec<u8>) -> Result<(), Self::Error> {
-        self.insert(key, value)?;
-        Ok(())
+    fn put(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>, Self::Error> {
+        Ok(self.insert(key, value)?)
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), Self::Error> {
@@ -296,46 +315,53 @@ impl Shelf for TransactionalTree {
     }
 }
 
-/// A record, if it is there and can be read: one that cannot is about to be replaced.
-fn readable<R: Stored, S: Shelf>(shelf: &S, key: &[u8]) -> Result<Option<R>, S::Error> {
-    Ok(shelf.get(key)?.and_then(|value| R::decode(&value).ok()))
+/// A record, if it can be read: one that cannot is as good as replaced.
+fn readable<R: Stored>(value: Option<sled::IVec>) -> Option<R> {
+    R::decode(&value?).ok()
+}
+
+/// A quota that changed.
+struct Changed {
+    quota: QuotaChange,
+    was_listed: bool,
 }
 
 /// Lists a user as it is told. An identity that was another account's goes over; one that it had and has no more is nobody's.
-fn put<S: Shelf>(accounts: &S, identities: &S, user: &ListedUser) -> Result<Vec<QuotaChange>, S::Error> {
+fn put<S: Shelf>(accounts: &S, identities: &S, user: &ListedUser) -> Result<Vec<Changed>, S::Error> {
     let mut quotas = Vec::new();
-    let before: Option<ListedAccount> = readable(accounts, user.account.as_bytes())?;
+    // To look first would be to find each place in the trees twice, which is what listing takes its time for.
+    let listed = ListedAccount { identities: user.identities.clone(), token: user.token.clone() };
+    let before: Option<ListedAccount> = readable(accounts.put(user.account.as_bytes(), listed.encode())?);
     let had = before.map_or(Vec::new(), |before| before.identities);
     for identity in had.into_iter().filter(|identity| !user.identities.contains(identity)) {
-        let record: Option<IdentityRecord> = readable(identities, identity.as_bytes())?;
+        let record: Option<IdentityRecord> = readable(identities.get(identity.as_bytes())?);
         if record.is_some_and(|record| record.account == user.account) {
             identities.remove(identity.as_bytes())?;
-            quotas.push((user.account.clone(), identity, None));
+            quotas.push(Changed { quota: (user.account.clone(), identity, None), was_listed: true });
         }
     }
     for identity in &user.identities {
-        let record: Option<IdentityRecord> = readable(identities, identity.as_bytes())?;
-        if let Some(owner) = record.as_ref().map(|record| &record.account).filter(|url| **url != user.account)
-        {
-            take_away(accounts, owner, identity)?;
-        }
-        if record.and_then(|record| record.quota_bytes) != user.quota_bytes {
-            quotas.push((user.account.clone(), identity.clone(), user.quota_bytes));
-        }
         let record = IdentityRecord {
             account: user.account.clone(),
             quota_bytes: user.quota_bytes,
             lifetime_seconds: user.lifetime_seconds,
         };
-        identities.put(identity.as_bytes(), record.encode())?;
+        let before: Option<IdentityRecord> = readable(identities.put(identity.as_bytes(), record.encode())?);
+        if let Some(owner) = before.as_ref().map(|before| &before.account).filter(|url| **url != user.account)
+        {
+            take_away(accounts, owner, identity)?;
+        }
+        let was_listed = before.is_some();
+        if before.and_then(|before| before.quota_bytes) != user.quota_bytes {
+            let quota = (user.account.clone(), identity.clone(), user.quota_bytes);
+            quotas.push(Changed { quota, was_listed });
+        }
     }
-    let listed = ListedAccount { identities: user.identities.clone(), token: user.token.clone() };
-    accounts.put(user.account.as_bytes(), listed.encode())?;
     Ok(quotas)
 }
 
 fn take_away<S: Shelf>(accounts: &S, owner: &AccountUrl, identity: &IdentityUrl) -> Result<(), S::Error> {
-    if let Some(mut listed) = readable::<ListedAccount, S>(accounts, owner.as_bytes())? {
+    if let Some(mut listed) = readable::<ListedAccount>(accounts.get(owner.as_bytes())?) {
         listed.identities.retain(|found| found != identity);
         accounts.put(owner.as_bytes(), listed.encode())?;
     }
@@ -426,6 +452,21 @@ mod tests {
     }
 
     #[test]
+    fn an_abandoned_listing_leaves_what_is_in_force_and_the_next_begins_empty() {
+        let (database, _directory) = with(&[user("old", &["old"], None)]);
+        database.flag_listing().unwrap();
+        assert!(!database.abandon_listing().unwrap());
+        database.list_aside(&[user("new", &["new"], None)]).unwrap();
+        assert!(database.abandon_listing().unwrap());
+        assert_eq!(database.listing_state(), ListingState::NeedsBuild);
+        assert!(database.account(&account("old")).is_some());
+        database.list_aside(&[user("other", &[], None)]).unwrap();
+        assert!(database.activate_listing().unwrap());
+        assert_eq!(database.account(&account("new")), None);
+        assert!(database.account(&account("other")).is_some());
+    }
+
+    #[test]
     fn what_clients_registered_outlives_a_listing() {
         let (database, _directory) = with(&[user("a", &["listed"], None)]);
         let mut record = database.account(&account("a")).unwrap().unwrap();
@@ -464,6 +505,15 @@ mod tests {
         assert_eq!(identities(&database, "b"), []);
         assert_eq!(database.identity(&identity("1")), Ok(None));
         assert_eq!(database.identity(&identity("3")).unwrap().unwrap().account, account("a"));
+    }
+
+    #[test]
+    fn the_quotas_of_identities_that_nobody_knew_are_not_told() {
+        let (database, _directory) = with(&[user("a", &[], None)]);
+        let own = DirectoryChange::Identity(identity("registered"), Some(IdentityRecord::of(account("a"))));
+        database.apply(&[own]).unwrap();
+        let changed = database.list(&[user("b", &["new", "registered"], Some(6))]).unwrap();
+        assert_eq!(changed, [(account("b"), identity("registered"), Some(6))]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Pages that sled may keep in memory.
+/// Pages that sled may keep in memory, if nobody says otherwise.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 const DEVICE: &str = "device";
@@ -67,13 +67,22 @@ impl UserDatabase {
     /// # Errors
     /// [`StorageError::UsersLocked`] if another process has it open, [`StorageError::Users`] if sled cannot read it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        Self::open_with_cache(path, CACHE_BYTES)
+    }
+
+    /// As [`UserDatabase::open`], with so many bytes of pages in memory. Where the users have no room in them, every one that
+    /// is read or listed costs reading a page back.
+    ///
+    /// # Errors
+    /// As [`UserDatabase::open`].
+    pub fn open_with_cache(path: impl AsRef<Path>, cache_bytes: u64) -> Result<Self, StorageError> {
         let path = path.as_ref();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(|error| StorageError::io("creating", path, error))?;
-        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
         let database = config.open().map_err(|error| match error {
             sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
                 StorageError::UsersLocked { path: path.into() }
@@ -203,13 +212,13 @@ impl UserDatabase {
         Ok(())
     }
 
-    /// Lists users, for a listing that is ready; [`UserDatabase::flush`] makes it durable. Gives the quotas of identities that
-    /// have changed by it. Hold [`UserDatabase::exclusive`].
+    /// Lists users, for a listing that is ready; [`UserDatabase::flush`] makes it durable. Gives the quotas that have changed by
+    /// it, of identities that were known before. Hold [`UserDatabase::exclusive`].
     ///
     /// # Errors
     /// [`StorageError::Users`]; users before the one that failed are listed.
     pub fn list(&self, users: &[ListedUser]) -> Result<Vec<QuotaChange>, StorageError> {
-        self.listing.add(users)
+        self.listing.add(users, &self.identities)
     }
 
     /// Lists users in a new listing, which is not in force before [`UserDatabase::activate_listing`]. The first ones begin
@@ -227,6 +236,14 @@ impl UserDatabase {
     /// [`StorageError::Users`].
     pub fn activate_listing(&self) -> Result<bool, StorageError> {
         self.listing.activate()
+    }
+
+    /// Throws the new listing away; `false` if there is none. What is in force stays.
+    ///
+    /// # Errors
+    /// [`StorageError::Users`]; the next start throws it away, too.
+    pub fn abandon_listing(&self) -> Result<bool, StorageError> {
+        self.listing.abandon()
     }
 
     /// Asks management servers to list all users anew. Those that are listed stay until then.

@@ -250,6 +250,9 @@ settings! {
         /// How long mail that is on its way to all its recipients waits to be written: if they acknowledge it before, the disk
         /// is spared. Mail for somebody who is not there, or is behind, is written at once.
         commit_delay: Duration as Time { min: 0, max: SECOND, step: 1 } => "5 ms";
+        /// Pages of the user database that stay in memory, of which they take about two and a half times as much. A user takes
+        /// about 300 bytes; where there are many more than have room, listing and admitting them takes twice the time.
+        user_cache_bytes: u64 as Size::between(4 * MIB, 64 * GIB) => "256 MiB";
     }
     /// Whom the relay trusts.
     security: Security {

@@ -207,6 +207,26 @@ fn a_file_of_users_is_loaded_with_the_rebuild_that_the_relay_asks_for() {
 }
 
 #[test]
+fn a_rebuild_that_was_interrupted_is_taken_up_and_sends_everything_again() {
+    let desk = Desk::new();
+    let add = |desk: &Desk| desk.run(&["user", "add"], &["--account", "grooveAccount://a@"]);
+    assert_eq!(add(&desk).0, Some(0));
+    assert_eq!(desk.asked(), ["register", "add nothing", "quiescent true", "add 1", "quiescent false"]);
+    let note = desk.path("manager.key.rebuilding");
+    assert!(!note.exists());
+    // What an interrupted program leaves behind; the relay by itself would take the user and stay quiescent.
+    desk.run(&["quiesce"], &[]);
+    std::fs::write(&note, format!("http://other/\n{}\n", desk.url)).unwrap();
+    desk.asked();
+    assert_eq!(add(&desk).0, Some(0));
+    assert_eq!(desk.asked(), ["quiescent true", "add 1", "quiescent false"]);
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "http://other/\n");
+    std::fs::write(&note, format!("{}\n", desk.url)).unwrap();
+    assert_eq!(desk.run(&["activate"], &[]).0, Some(0));
+    assert!(!note.exists());
+}
+
+#[test]
 fn each_command_asks_for_what_it_says() {
     let desk = Desk::new();
     let account = "grooveAccount://a@";

@@ -50,7 +50,7 @@ impl Relay {
         config.lifetime = lifetime.unwrap_or(config.lifetime);
     }
 
-    /// Ends what [`Relay::drain`] began: newcomers are let in again.
+    /// Ends what [`Relay::drain`] began: newcomers are let in again, and those that stayed are read again.
     pub fn resume(&mut self, now: Timestamp) {
         self.now = now;
         self.draining = false;

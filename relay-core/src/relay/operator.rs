@@ -7,11 +7,11 @@
 //! there get it too: senders wait, and nothing is refused to who obeys. Who begins a message all the same has its session
 //! closed with QuotaWouldBeExceeded, after a while for what was on its way. Stored mail goes on being delivered.
 
+use super::Relay;
 use super::gateway::EndedBy;
 use super::home::ShardId;
 use super::mesh::ConnectionId;
 use super::peer::{Peer, Stopped};
-use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
 use crate::sstp::acknowledge::InboundSeq;
 use crate::sstp::{CloseReason, SessionId};
@@ -269,17 +269,6 @@ impl Relay {
         }
         let later = u64::from_le_bytes(drawn) % (spread.as_secs() + 1);
         u32::try_from(least.as_secs() + later).unwrap_or(u32::MAX)
-    }
-
-    /// Takes the shard into service again after [`Relay::drain`].
-    pub fn end_drain(&mut self, now: Timestamp) {
-        self.now = now;
-        self.draining = false;
-        for (_, peer) in &mut self.peers {
-            if std::mem::take(&mut peer.paused) {
-                self.actions.push_back(Action::Resume { connection: peer.id });
-            }
-        }
     }
 
     /// What is taken in.

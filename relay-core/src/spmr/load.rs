@@ -36,8 +36,11 @@ enum Stage {
 /// Why a load stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadFailed {
-    /// The relay wants its user database built although it is quiescent and being sent it.
-    #[error("the relay is quiescent and still says that its user database needs to be built")]
+    /// The relay wants its user database built although that was under way.
+    #[error(
+        "the relay does not go on building its user database: it was restarted, or an operator has ended \
+             that. Send everything again"
+    )]
     NotBuilding,
     /// The relay gives userAdd or RelayQuiescent an outcome that does not belong to it.
     #[error("the relay answers with an outcome that does not belong to the request")]

@@ -186,7 +186,7 @@ fn a_drained_shard_takes_connections_again_when_the_operator_says_so() {
     let id = bench.clients[there].id.unwrap();
     assert!(!bench.relays[0].wants_read(id));
     assert!(bench.relays[0].snapshot().draining);
-    bench.relays[0].end_drain(bench.now);
+    bench.relays[0].resume(bench.now);
     assert!(bench.relays[0].wants_read(id));
     bench.send(there, session, flags::A, 5);
     assert_eq!(bench.acknowledged(there), [5]);

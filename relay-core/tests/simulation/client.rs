@@ -209,6 +209,9 @@ impl Client {
                     online.attaching.remove(&event).expect("only what was asked is answered");
                 match hello.answer(&token).expect("the relay proves itself") {
                     HelloAnswer::Proof { token } => online.connection.attach_authenticate(event, token),
+                    HelloAnswer::Failed if self.people.was_locked_out(&self.people.accounts[account].url) => {
+                        return;
+                    }
                     refusal => panic!("an account was refused: {refusal:?}"),
                 }
                 online.attached.insert(event, account);
@@ -221,6 +224,13 @@ impl Client {
                 self.stream_over(session, now);
             }
             Event::SessionStatus(status) => self.faulted(&status),
+            Event::SessionClosed { session, reason: CloseReason::UserAuthenticationFailed } => {
+                let account = online.attached.remove(&session).expect("an account's session");
+                assert!(
+                    self.people.was_locked_out(&self.people.accounts[account].url),
+                    "account {account} was detached"
+                );
+            }
             Event::SessionClosed { session, reason } => {
                 let expected = [
                     CloseReason::QuotaWouldBeExceeded,
@@ -407,7 +417,8 @@ impl Client {
 
     fn attach_missing(&mut self, dice: &mut Dice) {
         let online = self.online.as_mut().expect("online");
-        for &account in &self.people.devices[self.device].accounts {
+        let accounts = self.people.devices[self.device].accounts.iter();
+        for &account in accounts.filter(|&&account| !self.people.is_locked_out(account)) {
             let under_way = online.attaching.values().any(|(attaching, _)| *attaching == account);
             if !under_way && !online.attached.values().any(|attached| *attached == account) {
                 let account_data = &self.people.accounts[account];
@@ -449,7 +460,7 @@ impl Client {
         }
     }
 
-    fn send(&mut self, model: &Model, dice: &mut Dice) {
+    fn send(&mut self, model: &mut Model, dice: &mut Dice) {
         let online = self.online.as_mut().expect("online");
         for (&session, sender) in &mut online.senders {
             while online.connection.output_bytes() < 64 << 10 && dice.chance(900) {
@@ -459,6 +470,7 @@ impl Client {
                     None if !sender.ready || sender.unacknowledged_bytes(model) >= self.window => break,
                     None => {
                         let Some(number) = queue.pop_front() else { break };
+                        model.sent(number);
                         let message = &model.messages[number];
                         online.connection.begin_message(session, message.flags, &message.tail);
                         (number, 0)
@@ -540,7 +552,10 @@ impl Client {
         let Some(sender) = online.senders.get(&status.session) else { return };
         let recipients = &self.streams[sender.stream].recipients;
         let about_relay = !matches!(status.status, StatusId::QuotaWouldBeExceeded | StatusId::LockedOut);
-        let named: Vec<usize> = if status.indexes.is_empty() {
+        let plain = status.identity_url.is_empty() && recipients.len() == 1;
+        let named: Vec<usize> = if plain && !about_relay {
+            vec![0]
+        } else if status.indexes.is_empty() {
             let is_named = |address: &MailboxAddress| {
                 let entry = self.entry(address);
                 match about_relay {

@@ -9,6 +9,7 @@ mod client;
 mod dice;
 mod disk;
 mod links;
+mod management;
 mod model;
 mod network;
 mod population;
@@ -22,6 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const SEEDS: u64 = 300;
 /// Seeds of presence, whose schedules are longer.
 const PRESENCE_SEEDS: u64 = 100;
+/// Seeds with a management server.
+const MANAGED_SEEDS: u64 = 200;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -31,6 +34,11 @@ fn from_environment(name: &str) -> Option<u64> {
 #[test]
 fn no_schedule_breaks_a_promise() {
     run_seeds(SEEDS, |seed| world::World::new(seed).run());
+}
+
+#[test]
+fn no_schedule_with_a_management_server_breaks_a_promise() {
+    run_seeds(MANAGED_SEEDS, |seed| world::World::managed(seed).run());
 }
 
 /// 50,551: a mailbox went with its last message, which could not be read back, while its delivery was about to go on.

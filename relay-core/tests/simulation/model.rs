@@ -3,12 +3,15 @@
 //! It knows nothing of shards, disks and wires.
 
 use bytes::Bytes;
-use relay_core::address::MailboxAddress;
+use relay_core::address::{AccountUrl, MailboxAddress};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
 /// Position of a message in [`Model::messages`]; its UserRef on the wire.
 pub(crate) type MessageNumber = usize;
+
+/// Counts what happens, so that before and after are clear within a millisecond.
+type Moment = u64;
 
 /// One message that a client wants delivered.
 pub(crate) struct Message {
@@ -22,8 +25,11 @@ pub(crate) struct Message {
     pub(crate) stream: usize,
     /// May be dropped without a word: flag D, or a short lifetime, or a part that the disk cannot read.
     pub(crate) droppable: bool,
-    /// Positions of recipients of whom the sender was told that they have it.
-    promised: BTreeSet<usize>,
+    /// When it was first sent, and when last; 0 for never.
+    first_sent: Moment,
+    last_sent: Moment,
+    /// Positions of recipients of whom the sender was told that they have it, and when it had been sent.
+    promised: BTreeMap<usize, Moment>,
     /// How often each mailbox got it.
     delivered: HashMap<MailboxAddress, u32>,
 }
@@ -34,11 +40,26 @@ pub(crate) struct Model {
     pub(crate) calm: bool,
     /// For each stream and mailbox: the newest message first delivered in this life of the relay.
     newest: BTreeMap<(usize, MailboxAddress), MessageNumber>,
+    now: Moment,
+    /// When the last purge of an account was answered.
+    purged: HashMap<AccountUrl, Moment>,
+    /// The account of a purge that is not answered yet.
+    being_purged: Option<AccountUrl>,
+    /// When accounts that are locked out were.
+    locked_out: HashMap<AccountUrl, Moment>,
 }
 
 impl Model {
     pub(crate) fn new(calm: bool) -> Self {
-        Self { messages: Vec::new(), calm, newest: BTreeMap::new() }
+        Self {
+            messages: Vec::new(),
+            calm,
+            newest: BTreeMap::new(),
+            now: 0,
+            purged: HashMap::new(),
+            being_purged: None,
+            locked_out: HashMap::new(),
+        }
     }
 
     pub(crate) fn message(
@@ -60,7 +81,9 @@ impl Model {
             recipients,
             stream,
             droppable,
-            promised: BTreeSet::new(),
+            first_sent: 0,
+            last_sent: 0,
+            promised: BTreeMap::new(),
             delivered: HashMap::new(),
         });
         number
@@ -79,8 +102,48 @@ impl Model {
     /// The sender of a message was told that all its recipients but `faulted` have it.
     pub(crate) fn acknowledged(&mut self, number: MessageNumber, faulted: &BTreeSet<usize>) {
         let message = &mut self.messages[number];
-        let live = (0..message.recipients.len()).filter(|place| !faulted.contains(place));
-        message.promised.extend(live);
+        for place in (0..message.recipients.len()).filter(|place| !faulted.contains(place)) {
+            let since = self.locked_out.get(&message.recipients[place].account);
+            assert!(
+                since.is_none_or(|&since| message.last_sent < since),
+                "message {number} was acknowledged for {:?}, who is locked out",
+                message.recipients[place]
+            );
+            message.promised.insert(place, message.last_sent);
+        }
+    }
+
+    /// The sender begins to send a message, for the first time or again.
+    pub(crate) fn sent(&mut self, number: MessageNumber) {
+        self.now += 1;
+        let message = &mut self.messages[number];
+        message.last_sent = self.now;
+        if message.first_sent == 0 {
+            message.first_sent = self.now;
+        }
+    }
+
+    /// A purge is asked for: what is sent from now on may be gone, too, until it is answered.
+    pub(crate) fn purge(&mut self, account: &AccountUrl) {
+        self.being_purged = Some(account.clone());
+    }
+
+    /// A purge was answered: what was sent before may be gone.
+    pub(crate) fn purged(&mut self, account: &AccountUrl) {
+        self.being_purged = None;
+        self.now += 1;
+        self.purged.insert(account.clone(), self.now);
+    }
+
+    /// That an account is locked out was answered: what is sent from now on must not reach it.
+    pub(crate) fn locked_out(&mut self, account: &AccountUrl) {
+        self.now += 1;
+        self.locked_out.insert(account.clone(), self.now);
+    }
+
+    /// An account is about to be let in again.
+    pub(crate) fn let_in(&mut self, account: &AccountUrl) {
+        self.locked_out.remove(account);
     }
 
     /// A client got a message for a mailbox.
@@ -93,6 +156,11 @@ impl Model {
         let wanted = message.recipients.iter().filter(|recipient| *recipient == mailbox).count() as u32;
         assert!(wanted > 0, "message {number} arrived in {mailbox:?}, to which it was not sent");
         let a = relay_core::sstp::profile::flags::A;
+        let since = self.locked_out.get(&mailbox.account);
+        assert!(
+            since.is_none_or(|&since| message.first_sent < since),
+            "message {number} reached {mailbox:?}, who was locked out before it was sent"
+        );
         assert_eq!((flags & !a, tail), (message.flags & !a, &message.tail[..]), "head of message {number}");
         let count = message.delivered.entry(mailbox.clone()).or_insert(0);
         *count += 1;
@@ -100,7 +168,10 @@ impl Model {
             !calm || *count <= wanted,
             "message {number} arrived {count} times though nothing went wrong"
         );
-        if *count == 1 && !message.droppable {
+        // One copy may have been purged, later messages delivered, and the message sent again.
+        let may_be_purged = self.being_purged.as_ref() == Some(&mailbox.account)
+            || self.purged.get(&mailbox.account).is_some_and(|&purged| message.first_sent < purged);
+        if *count == 1 && !message.droppable && !may_be_purged {
             let newest = self.newest.entry((message.stream, mailbox.clone())).or_insert(number);
             assert!(*newest <= number, "message {number} arrived behind {newest} of the same session");
             *newest = number;
@@ -123,10 +194,11 @@ impl Model {
     /// Everybody who was promised a message must have it by now.
     pub(crate) fn check_promises(&self) {
         for (number, message) in self.messages.iter().enumerate().filter(|(_, message)| !message.droppable) {
-            for &place in &message.promised {
+            for (&place, &sent) in &message.promised {
                 let mailbox = &message.recipients[place];
+                let is_purged = self.purged.get(&mailbox.account).is_some_and(|&purged| sent < purged);
                 assert!(
-                    message.delivered.contains_key(mailbox),
+                    is_purged || message.delivered.contains_key(mailbox),
                     "message {number} was acknowledged, and lost for {mailbox:?}"
                 );
             }

@@ -8,7 +8,7 @@ use relay_core::directory::{
 };
 use relay_core::security::ClientCredentials;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 pub(crate) struct Account {
@@ -30,6 +30,8 @@ pub(crate) struct Population {
     pub(crate) accounts: Vec<Account>,
     pub(crate) devices: Vec<Device>,
     pub(crate) directory: SharedDirectory,
+    /// Accounts that were locked out at some time.
+    locked_out: RefCell<HashSet<AccountUrl>>,
 }
 
 impl Population {
@@ -51,7 +53,7 @@ impl Population {
             accounts: accounts.clone(),
         };
         let devices = devices.iter().enumerate().map(device).collect();
-        Self { accounts, devices, directory: SharedDirectory::default() }
+        Self { accounts, devices, directory: SharedDirectory::default(), locked_out: RefCell::default() }
     }
 
     /// Registers everybody but the devices of `strangers`, whose accounts must be theirs alone.
@@ -77,6 +79,31 @@ impl Population {
                 }
             }
         }
+    }
+
+    /// Locks an account out, or lets it in again: its record only.
+    pub(crate) fn lock_out(&self, account: usize, locked_out: bool) {
+        let url = &self.accounts[account].url;
+        let mut records = self.directory.0.borrow_mut();
+        records.accounts.get_mut(url).expect("it is registered").locked_out = locked_out;
+        self.locked_out.borrow_mut().insert(url.clone());
+    }
+
+    /// Whether an account is locked out.
+    pub(crate) fn is_locked_out(&self, account: usize) -> bool {
+        let records = self.directory.0.borrow();
+        records.accounts.get(&self.accounts[account].url).is_some_and(|record| record.locked_out)
+    }
+
+    /// Whether it was at some time.
+    pub(crate) fn was_locked_out(&self, account: &AccountUrl) -> bool {
+        self.locked_out.borrow().contains(account)
+    }
+
+    /// Sets the quota of an identity: its record only.
+    pub(crate) fn set_quota(&self, identity: &IdentityUrl, bytes: Option<u64>) {
+        let mut records = self.directory.0.borrow_mut();
+        records.identities.get_mut(identity).expect("it is registered").quota_bytes = bytes;
     }
 
     /// The mailbox of an account's identity, on one device or on none.

@@ -5,6 +5,7 @@ use crate::client::{Client, Habits, Stream};
 use crate::dice::Dice;
 use crate::disk::{Disk, DiskFaults};
 use crate::links::{LinkFaults, Links, Place};
+use crate::management::Management;
 use crate::model::Model;
 use crate::network::{RelayEnd, Wire, WireFaults};
 use crate::population::Population;
@@ -36,7 +37,7 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) dice: Dice,
     pub(crate) scenario: Scenario,
-    people: Rc<Population>,
+    pub(crate) people: Rc<Population>,
     keys: RelayKeys,
     /// Of all relays: those of the first one come first.
     pub(crate) shards: Vec<Shard>,
@@ -45,7 +46,8 @@ pub(crate) struct World {
     pub(crate) wires: Vec<Wire>,
     pub(crate) links: Links,
     clients: Vec<Client>,
-    model: Model,
+    pub(crate) model: Model,
+    pub(crate) management: Option<Management>,
     /// Messages not yet written by anybody.
     to_write: usize,
     /// A restart in order is under way.
@@ -58,6 +60,19 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let scenario = Scenario::draw(&mut dice);
+        Self::of(seed, dice, scenario)
+    }
+
+    /// A world with a management server, in which nothing is ever calm.
+    pub(crate) fn managed(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let scenario = Scenario { calm: false, ..Scenario::draw(&mut dice) };
+        let mut world = Self::of(seed, dice, scenario);
+        world.management = Some(Management::new(seed, world.shards.len()));
+        world
+    }
+
+    fn of(seed: u64, mut dice: Dice, scenario: Scenario) -> Self {
         let accounts = scenario.devices.iter().flatten().max().map_or(0, |most| most + 1);
         let people = Rc::new(Population::new(accounts, scenario.identities, &scenario.devices, &mut dice));
         people.register_all_but(&scenario.strangers);
@@ -72,6 +87,7 @@ impl World {
         let mut world = Self {
             now: Timestamp(1_700_000_000_000 + seed % 1000),
             model: Model::new(scenario.calm),
+            management: None,
             mesh: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             shards: Vec::new(),
             wires: Vec::new(),
@@ -93,6 +109,7 @@ impl World {
 
     /// Starts the relay on what the disks hold.
     fn start(&mut self, disks: Vec<Disk>) {
+        self.forget_requests();
         self.shards.clear();
         self.links = Links::default();
         let shards = usize::from(self.scenario.shards);
@@ -267,6 +284,7 @@ impl World {
         if self.draining {
             self.finish_restart();
         }
+        self.manage();
     }
 
     /// Once everything is durable, the last acknowledgements go out and the relay starts again.
@@ -302,6 +320,7 @@ impl World {
         if self.shards[shard].relay.poll_timeout() <= now {
             self.shards[shard].relay.handle_timeout(now);
         }
+        self.read_letters(shard);
         self.answer_calls(shard);
         self.receive(shard);
         self.serve(shard);
@@ -381,7 +400,10 @@ impl World {
                     self.links.call(due, shard, relay);
                 }
                 Action::Resume { .. } | Action::Lost { .. } => {}
-                Action::SecurityFailed(failure) => panic!("authentication failed: {failure:?}"),
+                Action::SecurityFailed(failure) => {
+                    let account = failure.account.as_ref().filter(|url| self.people.was_locked_out(url));
+                    assert!(account.is_some(), "authentication failed: {failure:?}");
+                }
                 Action::Ended { how, connection, .. } => {
                     assert!(
                         !matches!(how, Ended::Violation(_)),
@@ -525,9 +547,13 @@ impl World {
         self.scenario.read_bytes = 65_536;
         (self.scenario.append_delay, self.scenario.batch_bytes) = (5, 1 << 20);
         self.shards.iter_mut().for_each(|shard| shard.stopped_until = Timestamp(0));
-        if self.scenario.calm {
-            return;
+        self.mend_management();
+        if !self.scenario.calm {
+            self.all_connect_anew();
         }
+    }
+
+    pub(crate) fn all_connect_anew(&mut self) {
         for client in 0..self.clients.len() {
             self.go_offline(client);
             self.clients[client].not_before = self.now;
@@ -555,6 +581,7 @@ impl World {
                 && shard.disk.is_idle()
         };
         !self.draining
+            && self.management.as_ref().is_none_or(Management::is_at_rest)
             && self.shards.iter_mut().all(at_rest)
             && self.mesh.iter().flatten().all(VecDeque::is_empty)
             && self.links.are_quiet()

@@ -1,6 +1,8 @@
 //! The management thread: serves management servers (SPMR over HTTP), one request at a time. It reads and writes the user
 //! database and waits for it; what concerns mail and connections it tells the shards in letters, and no shard ever waits
-//! for it. It runs at a low priority, since a load of a million users must not cost those who send mail.
+//! for it. It takes what the machine has left (SCHED_IDLE), since a load of a million users must not cost those who send mail:
+//! whoever wakes up takes its processor at once, where the usual policy would let it have its slice of some milliseconds. Other
+//! threads do not wait for it while they hold a processor, since a shard that waits for a record gives its own one up.
 //!
 //! * `http`: from a socket to a request's body and back, within limits.
 //! * `operations`: what a request does.
@@ -18,13 +20,13 @@ use relay_core::security::RelayKeys;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use storage::UserDatabase;
+use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use tokio::sync::oneshot;
 
-/// The niceness of the thread: beside anything else that wants to run, it gets little.
-const NICENESS: i32 = 10;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -40,6 +42,8 @@ pub struct ManagementOptions {
     pub keys: Arc<RelayKeys>,
     /// The way to the shards.
     pub mesh: Arc<Mesh<Letter>>,
+    /// Whether the relay is quiescent. An operator may end that.
+    pub quiescent: Arc<AtomicBool>,
 }
 
 /// The running management thread.
@@ -68,8 +72,12 @@ impl Management {
         let (stop, stopped) = oneshot::channel();
         let addresses = options.settings.listen.clone();
         let work = move || {
-            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-                tracing::debug!(event = events::MANAGEMENT_PRIORITY, %error, "the management thread runs at the usual priority");
+            if let Err(error) = give_way() {
+                tracing::debug!(
+                    event = events::MANAGEMENT_PRIORITY,
+                    ?error,
+                    "the management thread runs at the usual priority"
+                );
             }
             let limits = http::Limits::of(&options.settings);
             runtime.block_on(http::serve(listeners, limits, Operations::new(options), stopped));
@@ -90,6 +98,16 @@ impl Management {
             );
         }
     }
+}
+
+/// Anything else that wants to run goes first.
+fn give_way() -> Result<(), thread_priority::Error> {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    thread_priority::set_thread_priority_and_policy(
+        thread_priority::thread_native_id(),
+        ThreadPriority::Min,
+        idle,
+    )
 }
 
 fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {

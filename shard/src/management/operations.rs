@@ -12,6 +12,7 @@ use relay_core::spmr::*;
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use storage::{ListingState, ManagerStore, Shared, StorageError, UserDatabase};
 
@@ -35,7 +36,7 @@ pub(super) struct Operations {
     ledger: Ledger,
     accept: bool,
     orders: Orders,
-    quiescent: bool,
+    quiescent: Arc<AtomicBool>,
     entropy: SystemEntropy,
     told: Told,
 }
@@ -95,14 +96,14 @@ impl Failed {
 
 impl Operations {
     pub(super) fn new(options: ManagementOptions) -> Self {
-        let ManagementOptions { settings, patience, users, keys, mesh } = options;
+        let ManagementOptions { settings, patience, users, keys, mesh, quiescent } = options;
         Self {
             ledger: Ledger { store: users.managers().clone(), servers: settings.servers },
             users,
             keys,
             accept: settings.accept,
             orders: Orders::new(mesh, patience),
-            quiescent: false,
+            quiescent,
             entropy: SystemEntropy::default(),
             told: Told::default(),
         }
@@ -167,7 +168,7 @@ impl Operations {
 
     /// userAdd (management-soap-spmr 6.3, 7.10).
     async fn add(&mut self, users: &[ListedUser]) -> Result<Outcome, Failed> {
-        match (self.users.listing_state(), self.quiescent) {
+        match (self.users.listing_state(), self.quiescent.load(Ordering::Acquire)) {
             (ListingState::Ready, _) => {
                 for some in users.chunks(USERS_A_TURN) {
                     let changed = {
@@ -217,8 +218,7 @@ impl Operations {
 
     /// RelayQuiescent, status 1 (7.8).
     async fn rest(&mut self) -> Result<Outcome, Failed> {
-        if !self.quiescent {
-            self.quiescent = true;
+        if !self.quiescent.swap(true, Ordering::AcqRel) {
             self.orders.rest().await?;
             tracing::warn!(
                 event = events::RELAY_QUIESCENT,
@@ -234,9 +234,9 @@ impl Operations {
             let _exclusive = self.users.exclusive();
             self.users.activate_listing()?
         };
-        if self.quiescent {
+        if self.quiescent.load(Ordering::Acquire) {
             self.orders.resume().await?;
-            self.quiescent = false;
+            self.quiescent.store(false, Ordering::Release);
             tracing::info!(event = events::RELAY_ACTIVE, built, "the relay is active");
         }
         Ok(Outcome::Success)

@@ -25,7 +25,7 @@ use relay_core::time::Timestamp;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -82,12 +82,15 @@ pub enum State {
     Serving,
     /// An operator has taken it out of service.
     Draining,
+    /// A management server has.
+    Quiescent,
     /// It ends.
     Stopping,
 }
 
 impl State {
-    const ALL: [State; 4] = [State::Starting, State::Serving, State::Draining, State::Stopping];
+    const ALL: [State; 5] =
+        [State::Starting, State::Serving, State::Draining, State::Quiescent, State::Stopping];
 
     /// Its name for operators.
     pub fn name(self) -> &'static str {
@@ -95,6 +98,7 @@ impl State {
             State::Starting => "starting",
             State::Serving => "serving",
             State::Draining => "draining",
+            State::Quiescent => "quiescent",
             State::Stopping => "stopping",
         }
     }
@@ -113,6 +117,8 @@ pub struct Surroundings {
     pub certificate: Option<Certificate>,
     /// The clock that shards stamp their blocks with.
     pub clock: Clock,
+    /// Whether a management server has made the relay quiescent.
+    pub quiescent: Arc<AtomicBool>,
 }
 
 /// Everything that requests, metrics and the watch share.
@@ -135,7 +141,9 @@ struct Deck {
 
 impl Deck {
     fn state(&self) -> State {
-        State::ALL[usize::from(self.state.load(Ordering::Acquire)).min(State::ALL.len() - 1)]
+        let state = State::ALL[usize::from(self.state.load(Ordering::Acquire)).min(State::ALL.len() - 1)];
+        let quiescent = state == State::Serving && self.around.quiescent.load(Ordering::Acquire);
+        if quiescent { State::Quiescent } else { state }
     }
 
     fn set_state(&self, state: State) {

@@ -12,6 +12,7 @@ use relay_core::relay::{self as core, Page, ShardId, Whom};
 use relay_core::sstp::CloseReason;
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tuning::operator::{
     Answer, Connection, ErrorCause, Filter, KeyHolder, MAX_LISTED, Mailbox, MailboxOrder, Refusal, Request,
@@ -59,7 +60,7 @@ fn no_answer(error: NoAnswer) -> Refusal {
 
 fn must_serve(deck: &Deck) -> Result<(), Refusal> {
     match deck.state() {
-        State::Serving | State::Draining => Ok(()),
+        State::Serving | State::Draining | State::Quiescent => Ok(()),
         state => Err(refusal(ErrorCause::NotServing, format!("the relay is {}", state.name()))),
     }
 }
@@ -67,7 +68,9 @@ fn must_serve(deck: &Deck) -> Result<(), Refusal> {
 async fn status(deck: &Deck) -> Status {
     let around = &deck.around;
     let fresh = match deck.state() {
-        State::Serving | State::Draining => around.shards.ask_each(PATIENCE, Command::Status).await,
+        State::Serving | State::Draining | State::Quiescent => {
+            around.shards.ask_each(PATIENCE, Command::Status).await
+        }
         State::Starting | State::Stopping => Vec::new(),
     };
     let mut fresh = fresh.into_iter();
@@ -269,13 +272,23 @@ async fn drain(deck: &Deck) -> Result<Answer, Refusal> {
     Ok(Answer::Drained(left))
 }
 
+/// Ends what operators and management servers can do to the service alike. Who has built half a user database begins anew.
 async fn end_drain(deck: &Deck) -> Result<Answer, Refusal> {
     must_serve(deck)?;
+    let users = deck.around.users.clone();
+    let abandoned = tokio::task::spawn_blocking(move || users.abandon_listing()).await;
+    let abandoned = abandoned.map_err(|error| refusal(ErrorCause::Failed, error))?;
+    if abandoned.map_err(|error| refusal(ErrorCause::Failed, error))? {
+        tracing::warn!(
+            event = events::LISTING_ABANDONED,
+            "a half-built user database was thrown away by an operator"
+        );
+    }
+    deck.around.quiescent.store(false, Ordering::Release);
     let done = deck.around.shards.ask_each(PATIENCE, Command::EndDrain).await;
     done.into_iter().collect::<Result<(), _>>().map_err(no_answer)?;
-    if deck.change_state(State::Draining, State::Serving) {
-        tracing::info!(event = events::DRAIN_ENDED, "the relay is in service again");
-    }
+    deck.change_state(State::Draining, State::Serving);
+    tracing::info!(event = events::DRAIN_ENDED, "the relay is in service again");
     Ok(Answer::Done)
 }
 

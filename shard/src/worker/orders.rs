@@ -30,7 +30,7 @@ impl Worker {
                 spawn_local(self.clone().drain(reply)).detach();
             }
             Command::EndDrain(reply) => {
-                self.relay.borrow_mut().end_drain(now);
+                self.relay.borrow_mut().resume(now);
                 self.after_input();
                 answer(reply, ());
             }

@@ -68,7 +68,8 @@ pub(crate) enum Failure {
     Load(#[from] LoadFailed),
     /// A load failed while the relay was quiescent because of it.
     #[error(
-        "{0}\nThe relay is quiescent and its user database half-built. Say the same again with --rebuild."
+        "{0}\nThe relay is quiescent and its user database half-built. Say the same again, and all of it is sent again; or give it up \
+         on the relay's machine: relayctl drain --undo"
     )]
     HalfBuilt(Box<Failure>),
 }

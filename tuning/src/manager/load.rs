@@ -4,9 +4,10 @@ use super::Add;
 use super::conversation::Conversation;
 use super::failure::Failure;
 use super::memory::{self, Memory};
+use super::note::Note;
 use super::users::{UserFile, Users};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use relay_core::spmr::Load;
+use relay_core::spmr::{Load, Request};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,13 @@ pub(super) fn run(add: Add) -> Result<ExitCode, Failure> {
     let before = relay.as_deref().and_then(memory::of);
     let bar = progress_bar(count, add.relay.json);
     let start = Instant::now();
-    let mut load = Load::new(usize::from(add.batch), add.rebuild);
-    let loaded = list(&mut load, &mut users, &mut conversation, &bar);
+    let note = Note::beside(&add.relay.keys, &add.relay.to);
+    let mut load = Load::new(usize::from(add.batch), add.rebuild || note.is_there()?);
+    let loaded = list(&mut load, &mut users, &mut conversation, &bar, &note);
     bar.finish_and_clear();
     if let Err(failure) = loaded {
-        return Err(match load.is_quiescing() {
+        // Of a relay that does not go on building it is known that it is not quiescent.
+        return Err(match load.is_quiescing() && !matches!(failure, Failure::Load(_)) {
             true => Failure::HalfBuilt(Box::new(failure)),
             false => failure,
         });
@@ -50,8 +53,12 @@ fn list(
     users: &mut Users,
     conversation: &mut Conversation,
     bar: &ProgressBar,
+    note: &Note,
 ) -> Result<(), Failure> {
     while let Some(request) = load.next_request(users)? {
+        if matches!(request, Request::RelayQuiescent(true)) {
+            note.write()?;
+        }
         bar.set_message(match request.operation().name() {
             "RelayQuiescent" if load.is_quiescing() => "activating the relay",
             "RelayQuiescent" => "making the relay quiescent",
@@ -62,7 +69,7 @@ fn list(
         load.answered(outcome)?;
         bar.set_position(load.added());
     }
-    Ok(())
+    note.remove()
 }
 
 fn progress_bar(users: u64, json: bool) -> ProgressBar {

@@ -6,11 +6,13 @@ mod failure;
 mod keys;
 mod load;
 mod memory;
+mod note;
 mod users;
 
 use clap::{Args, Subcommand};
 use conversation::Conversation;
 use failure::Failure;
+use note::Note;
 use relay_core::address::{AccountUrl, IdentityUrl};
 use relay_core::directory::SecretKey;
 use relay_core::spmr::{Defaults, ListedUser, Outcome, Request};
@@ -145,7 +147,8 @@ pub(crate) struct Add {
     /// Users in one request.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     batch: u16,
-    /// Make the relay quiescent for it, and activate it afterwards, even if it does not ask for that.
+    /// Make the relay quiescent for it, and activate it afterwards, even if it does not ask for that. A rebuild that was
+    /// interrupted is taken up without it.
     #[arg(long)]
     rebuild: bool,
     /// Say how much memory the relay of this process number takes, before and after.
@@ -208,7 +211,10 @@ fn perform(command: ManagerCommand) -> Result<ExitCode, Failure> {
             ask(&relay, Request::RelayDefault(defaults))
         }
         ManagerCommand::Quiesce { relay } => ask(&relay, Request::RelayQuiescent(true)),
-        ManagerCommand::Activate { relay } => ask(&relay, Request::RelayQuiescent(false)),
+        ManagerCommand::Activate { relay } => {
+            let code = ask(&relay, Request::RelayQuiescent(false))?;
+            Note::beside(&relay.keys, &relay.to).remove().map(|()| code)
+        }
     }
 }
 

@@ -85,7 +85,8 @@ pub(crate) enum Operate {
     Drain {
         #[command(flatten)]
         reach: Reach,
-        /// Take it into service again.
+        /// Take it into service again, also if it was a management server that made it quiescent. A user database that this one
+        /// has half built is thrown away.
         #[arg(long)]
         undo: bool,
     },

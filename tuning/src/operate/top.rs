@@ -9,7 +9,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Paragraph, Row, Sparkline, Table, Wrap};
 use ratatui::{Frame, Terminal};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -123,9 +123,9 @@ impl View {
             Constraint::Min(3),
         ])
         .split(frame.area());
-        frame.render_widget(Paragraph::new(self.head()), areas[0]);
+        frame.render_widget(Paragraph::new(self.head()).wrap(Wrap { trim: true }), areas[0]);
         self.draw_history(frame, areas[1]);
-        frame.render_widget(self.shards(), areas[2]);
+        frame.render_widget(self.shards(frame.area().width), areas[2]);
         frame.render_widget(self.mailboxes(), areas[3]);
     }
 
@@ -165,7 +165,7 @@ impl View {
     fn draw_history(&self, frame: &mut Frame<'_>, area: Rect) {
         let total = self.total();
         let text = format!(
-            "{:.0} messages/s in, {:.0} messages/s out, {}/s in, {}/s out; delivered:",
+            "messages/s {:.0} in, {:.0} out (below)   bytes/s {} in, {} out",
             total.deposited,
             total.delivered,
             bytes(total.received_bytes as u64),
@@ -178,43 +178,17 @@ impl View {
         frame.render_widget(Sparkline::default().data(newest), areas[1]);
     }
 
-    fn shards(&self) -> Table<'static> {
-        let head = [
-            "shard",
-            "conns",
-            "in/s",
-            "out/s",
-            "bytes in/s",
-            "bytes out/s",
-            "mesh",
-            "log queue",
-            "commits/s",
-            "commit p50",
-            "p99",
-            "batch p50",
-            "done p99",
-        ];
+    fn shards(&self, width: u16) -> Table<'static> {
+        let columns = columns_for(width);
         let row = |(state, rates): (&ShardState, &Rates)| {
             let style = if state.answers { Style::new() } else { Style::new().fg(Color::Red) };
-            Row::new([
-                state.shard.to_string(),
-                state.counters.connections.to_string(),
-                format!("{:.0}", rates.deposited),
-                format!("{:.0}", rates.delivered),
-                bytes(rates.received_bytes as u64),
-                bytes(rates.sent_bytes as u64),
-                state.mesh_queue.to_string(),
-                state.counters.log_queue.to_string(),
-                format!("{:.0}", rates.commits),
-                micros(state.commit.p50),
-                micros(state.commit.p99),
-                state.batch.p50.to_string(),
-                micros(state.completion.p99),
-            ])
-            .style(style)
+            Row::new(columns.iter().map(|column| (column.text)(state, rates)).collect::<Vec<_>>())
+                .style(style)
         };
-        let widths = [5, 8, 9, 9, 10, 11, 6, 9, 9, 10, 7, 9, 8].map(Constraint::Length);
-        Table::new(self.look.status.shards.iter().zip(&self.rates).map(row), widths).header(header(&head))
+        let rows: Vec<_> = self.look.status.shards.iter().zip(&self.rates).map(row).collect();
+        let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+        let widths = columns.iter().map(|column| Constraint::Length(column.width));
+        Table::new(rows, widths).header(header(&names))
     }
 
     fn mailboxes(&self) -> Table<'static> {
@@ -234,8 +208,8 @@ impl View {
             Constraint::Length(9),
             Constraint::Length(9),
             Constraint::Length(18),
-            Constraint::Percentage(40),
-            Constraint::Percentage(20),
+            Constraint::Fill(2),
+            Constraint::Fill(1),
         ];
         let head = ["slowest mailbox", "under way", "held", "connection", "identity", "resource"];
         Table::new(self.look.slowest.iter().map(row), widths).header(header(&head))
@@ -251,6 +225,52 @@ impl View {
         }
         json(&Printed { status: &self.look.status, per_second: self.total(), slowest: &self.look.slowest })
     }
+}
+
+/// A column of the table of shards.
+struct Column {
+    name: &'static str,
+    width: u16,
+    /// The highest leaves first where there is no room.
+    leaves: u8,
+    text: fn(&ShardState, &Rates) -> String,
+}
+
+const COLUMNS: [Column; 13] = {
+    const fn column(
+        name: &'static str,
+        width: u16,
+        leaves: u8,
+        text: fn(&ShardState, &Rates) -> String,
+    ) -> Column {
+        Column { name, width, leaves, text }
+    }
+    [
+        column("shard", 5, 0, |state, _| state.shard.to_string()),
+        column("conns", 8, 5, |state, _| state.counters.connections.to_string()),
+        column("in/s", 9, 2, |_, rates| format!("{:.0}", rates.deposited)),
+        column("out/s", 9, 1, |_, rates| format!("{:.0}", rates.delivered)),
+        column("bytes in/s", 10, 9, |_, rates| bytes(rates.received_bytes as u64)),
+        column("bytes out/s", 11, 8, |_, rates| bytes(rates.sent_bytes as u64)),
+        column("mesh", 6, 11, |state, _| state.mesh_queue.to_string()),
+        column("log queue", 9, 4, |state, _| state.counters.log_queue.to_string()),
+        column("commits/s", 9, 10, |_, rates| format!("{:.0}", rates.commits)),
+        column("commit p50", 10, 7, |state, _| micros(state.commit.p50)),
+        column("p99", 7, 6, |state, _| micros(state.commit.p99)),
+        column("batch p50", 9, 12, |state, _| state.batch.p50.to_string()),
+        column("done p99", 8, 3, |state, _| micros(state.completion.p99)),
+    ]
+};
+
+/// Those that have room, whole: half a number is a wrong one.
+fn columns_for(width: u16) -> Vec<Column> {
+    let mut columns = Vec::from(COLUMNS);
+    let taken = |columns: &[Column]| columns.iter().map(|column| column.width + 1).sum::<u16>();
+    while columns.len() > 1 && taken(&columns) > width + 1 {
+        let first = columns.iter().map(|column| column.leaves).max();
+        columns.retain(|column| Some(column.leaves) != first);
+    }
+    columns
 }
 
 fn header(names: &[&'static str]) -> Row<'static> {
@@ -387,8 +407,8 @@ mod tests {
         for wanted in [
             "serving",
             "6 connections",
-            "200 messages/s out",
-            "400 KiB/s out",
+            "messages/s 0 in, 200 out",
+            "bytes/s 0 B in, 400 KiB out",
             "700 us",
             "1.9 ms",
             "disk 91 % critical",
@@ -397,6 +417,25 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_column_without_room_is_left_out_and_no_number_is_cut() {
+        let start = Instant::now();
+        let mut view = View::new(look(start, 100));
+        view.next(look(start + Duration::from_secs(2), 300));
+        for (width, there, left_out) in [
+            (122, "batch p50", "nothing"),
+            (121, "mesh", "batch p50"),
+            (80, "done p99", "bytes out/s"),
+            (44, "log queue", "conns"),
+        ] {
+            let text = drawn(&view, (width, 24));
+            let head = text.lines().find(|line| line.starts_with("shard")).unwrap();
+            assert!(head.contains(there) && !head.contains(left_out), "{width}: {head}");
+        }
+        let narrow = drawn(&view, (80, 24));
+        assert!(narrow.contains("700 us") && narrow.contains("1.9 ms"), "{narrow}");
     }
 
     #[test]

@@ -249,7 +249,7 @@ pub struct RestoreReport {
 pub struct Status {
     /// The program's version.
     pub version: String,
-    /// `starting`, `serving`, `draining` or `stopping`.
+    /// `starting`, `serving`, `draining`, `quiescent` or `stopping`.
     pub state: String,
     /// Start of the process, in seconds since the Unix epoch.
     pub started_at: u64,
