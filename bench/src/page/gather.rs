@@ -173,7 +173,7 @@ impl<'a> Gathering<'a> {
         let counts: &[u64] = if self.options.quick { &FEW } else { &MANY };
         for &count in counts {
             let relay = self.options.relay.clone();
-            let run = Connections { count, max: false, seconds: self.timing.seconds, relay };
+            let run = Connections { count, max: false, seconds: self.timing.seconds, keep_alive: 40, relay };
             let held = connections::run(&run)
                 .and_then(|report| report.found::<Held>().map_err(|error| Failure::Wrong(error.to_string())));
             match held {
