@@ -459,11 +459,11 @@ mod tests {
         database.list_aside(&[user("new", &["new"], None)]).unwrap();
         assert!(database.abandon_listing().unwrap());
         assert_eq!(database.listing_state(), ListingState::NeedsBuild);
-        assert!(database.account(&account("old")).is_some());
+        assert!(database.account(&account("old")).unwrap().is_some());
         database.list_aside(&[user("other", &[], None)]).unwrap();
         assert!(database.activate_listing().unwrap());
-        assert_eq!(database.account(&account("new")), None);
-        assert!(database.account(&account("other")).is_some());
+        assert_eq!(database.account(&account("new")).unwrap(), None);
+        assert!(database.account(&account("other")).unwrap().is_some());
     }
 
     #[test]

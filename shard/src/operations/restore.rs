@@ -216,7 +216,7 @@ impl<'a> RunningRelay<'a> {
             return Err(RestoreError::Gone);
         }
         match self.deck.state() {
-            State::Serving | State::Draining => Ok(()),
+            State::Serving | State::Draining | State::Quiescent => Ok(()),
             State::Starting | State::Stopping => Err(RestoreError::Stopping),
         }
     }
