@@ -24,7 +24,7 @@ const FILES: [(&str, &str); 22] = [
     ("relay/operator", "shard/tests/operator/commands.rs"),
     ("relay/init", "shard/src/init.rs"),
     ("relay/socket", "shard/src/operations/socket.rs"),
-    ("users", "storage/src/users.rs"),
+    ("users", "storage/src/users_tests.rs"),
     ("relay/management", "shard/tests/management.rs"),
     ("spmr/secured", "relay-core/src/spmr/secured.rs"),
     ("spmr/tests", "relay-core/src/spmr/tests.rs"),
