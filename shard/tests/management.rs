@@ -53,6 +53,7 @@ impl Pair {
         config.storage.segment_bytes = 4 << 20;
         config.timers.retry_time = Duration::from_secs(1);
         config.timers.return_time = Duration::from_secs(1);
+        config.timers.return_time_spread = Duration::ZERO;
         config.management.listen = vec![address];
         config.management.servers.insert(NAME.into(), keys.public());
         change(&mut config);
