@@ -3,8 +3,9 @@
 //!
 //! [`HttpServer`]: relay_core::http::server::HttpServer
 
+use super::carrier::{Fate, LINGER};
 use super::line::{HttpSocket, Line, VirtualLine};
-use super::{Fate, LINGER, LONGEST_SLEEP, Worker};
+use super::{LONGEST_SLEEP, Worker};
 use crate::transport::Socket;
 use bytes::Bytes;
 use glommio::spawn_local;

@@ -167,7 +167,7 @@ pub(super) struct HttpSocket {
     /// It is given up if it does not take its last words soon.
     pub(super) given_time: Cell<bool>,
     /// What is left to be done with it.
-    pub(super) fate: Cell<super::Fate>,
+    pub(super) fate: Cell<super::carrier::Fate>,
 }
 
 impl Door {
