@@ -144,6 +144,32 @@ pub(super) struct Message {
 }
 
 impl Message {
+    /// One of which no part is here yet.
+    fn begun(
+        id: RecordId,
+        family: Family,
+        header: MessageHeader,
+        recipients: Arc<Recipients>,
+        origin: Option<(ShardId, DepositId)>,
+    ) -> Self {
+        Self {
+            id,
+            family,
+            header,
+            pending: recipients.mailboxes.len() as u32,
+            recipients,
+            origin,
+            parts: SmallVec::new(),
+            bytes: 0,
+            unreleased: 0,
+            arrived: false,
+            abandoned: false,
+            unreadable: false,
+            excluded: SmallVec::new(),
+            done_early: SmallVec::new(),
+        }
+    }
+
     pub(super) fn part_count(&self) -> u32 {
         self.parts.len() as u32
     }
@@ -400,22 +426,10 @@ impl Mailroom {
         let id = RecordId(self.next_record);
         self.next_record += 1;
         around.stats.deposits += 1;
-        self.messages.insert(Message {
-            id,
-            family,
-            header: MessageHeader { flags: part.flags, tail: part.tail.clone(), expires_at: part.expires_at },
-            pending: recipients.mailboxes.len() as u32,
-            recipients,
-            origin: Some((from, part.deposit)),
-            parts: SmallVec::new(),
-            bytes: 0,
-            unreleased: 0,
-            arrived: false,
-            abandoned: false,
-            unreadable: false,
-            excluded: SmallVec::new(),
-            done_early: SmallVec::new(),
-        }) as MessageKey
+        let header =
+            MessageHeader { flags: part.flags, tail: part.tail.clone(), expires_at: part.expires_at };
+        let origin = Some((from, part.deposit));
+        self.messages.insert(Message::begun(id, family, header, recipients, origin)) as MessageKey
     }
 
     /// DoNotDeliverIfOffline: only recipients for whom somebody collects.

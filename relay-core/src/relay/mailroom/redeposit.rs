@@ -6,7 +6,6 @@ use crate::relay::operator::{Listed, Page};
 use crate::relay::redeposit::{Durable, RedepositPart};
 use crate::store::{Family, MessageHead, RecordId};
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -70,22 +69,9 @@ impl Mailroom {
         mailboxes.iter().for_each(|mailbox| self.mailboxes[mailbox.0 as usize].routes += 1);
         let id = RecordId(self.next_record);
         self.next_record += 1;
-        let key = self.messages.insert(Message {
-            id,
-            family,
-            header: head.header,
-            pending: mailboxes.len() as u32,
-            recipients: Arc::new(Recipients { addresses: head.recipients, mailboxes }),
-            origin: None,
-            parts: SmallVec::new(),
-            bytes: 0,
-            unreleased: 0,
-            arrived: false,
-            abandoned: false,
-            unreadable: false,
-            excluded: SmallVec::new(),
-            done_early: SmallVec::new(),
-        }) as MessageKey;
+        let recipients = Arc::new(Recipients { addresses: head.recipients, mailboxes });
+        let key =
+            self.messages.insert(Message::begun(id, family, head.header, recipients, None)) as MessageKey;
         self.redeposits.begun.insert(number, key);
         key
     }
