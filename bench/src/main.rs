@@ -22,6 +22,7 @@ mod payload;
 mod peers;
 mod population;
 mod proc_stat;
+mod processors;
 mod registrar;
 mod relay_process;
 mod report;

@@ -1,8 +1,9 @@
 //! A management server that lists users for as long as it is let. It is another machine as a rule, and so it takes what this one
-//! has left: it runs on a thread of its own, at the lowest priority.
+//! has left: it runs on a thread of its own, which stands back for all others.
 
 use crate::failure::Failure;
 use crate::loopback::is_listening;
+use crate::processors::stand_back;
 use crate::relay_process::RelayProcess;
 use client::SystemEntropy;
 use relay_core::address::{AccountUrl, IdentityUrl};
@@ -20,8 +21,6 @@ const NAME: &str = "relay-bench";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
-/// The lowest priority there is.
-const NICENESS: i32 = 19;
 
 /// The keys of a management server, before there is a relay that knows them.
 pub(crate) struct Candidate {
@@ -121,7 +120,7 @@ impl ManagementServer {
         let seen = over.clone();
         let work = move || {
             // It is only politeness.
-            let _ = rustix::process::setpriority_process(None, NICENESS);
+            let _ = stand_back();
             let (start, before) = (Instant::now(), self.listed);
             while !seen.load(Ordering::SeqCst) {
                 self.list(batch)?;

@@ -1,14 +1,15 @@
 //! One address that keeps thousands of handshakes begun and ends none of them: what an attacker without keys can do. It runs on
 //! a thread of its own, and dials again, after a pause, whenever it is turned away or cut off.
 //!
-//! An attacker has machines of his own. Ours shares its processors with the relay and with those whom it measures, so its thread
-//! has the lowest priority: what time there is goes to them first.
+//! An attacker has machines of his own. Ours shares a processor with those who are measured, so its thread stands back: what time
+//! there is goes to them first.
 
 use crate::clock;
 use crate::failure::Failure;
 use crate::holder::connect_from;
 use crate::link::{Epoll, Link};
 use crate::load::LoadError;
+use crate::processors::stand_back;
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -22,9 +23,6 @@ const BURST: usize = 64;
 const DRIP_EVERY: Duration = Duration::from_secs(1);
 /// The longest sleep, so that the end is seen and nothing is late for long.
 const LONGEST_WAIT: Duration = Duration::from_millis(2);
-
-/// The lowest priority of an ordinary thread.
-const NICE: i32 = 19;
 
 /// How a handshake is not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -110,7 +108,7 @@ impl Siege {
         let thread = std::thread::Builder::new().name("siege".into());
         // An epoll instance stays on its thread.
         let besiege = move || {
-            give_way()?;
+            stand_back()?;
             Besieger::new(plan)?.run(&seen)
         };
         let thread = thread.spawn(besiege).map_err(Failure::system("thread"))?;
@@ -148,6 +146,8 @@ impl Decoy {
         let decoy = Self { address: listener.local_addr()?, over: Arc::default() };
         let over = decoy.over.clone();
         std::thread::Builder::new().name("decoy".into()).spawn(move || {
+            // It is only politeness.
+            let _ = stand_back();
             while !over.load(Ordering::SeqCst) {
                 if listener.accept().is_err() {
                     std::thread::sleep(Duration::from_millis(1));
@@ -162,11 +162,6 @@ impl Drop for Decoy {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
     }
-}
-
-/// This thread is to run when nobody else wants to.
-fn give_way() -> std::io::Result<()> {
-    Ok(rustix::process::setpriority_process(None, NICE)?)
 }
 
 struct Besieger {

@@ -8,6 +8,7 @@ use crate::loopback::free_address;
 use crate::manager::{Candidate, Listed, ManagementServer};
 use crate::measure::Round;
 use crate::population::make_keys;
+use crate::processors::Processors;
 use crate::relay_process::{RelayOptions, RelayProcess};
 use crate::report::{Report, thousands};
 use relay_core::directory::Profile;
@@ -18,6 +19,9 @@ use std::sync::Arc;
 const MOST: f64 = 1.1;
 
 /// Do people who talk notice that a management server lists users?
+///
+/// The relay has all processors but the last. People and the management server share that one, where the server gets what the
+/// people leave (SCHED_IDLE), as if it had a machine of its own.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Management {
     /// Users that are listed before
@@ -74,8 +78,9 @@ impl Managed {
 pub(crate) fn run(options: &Management) -> Result<Report, Failure> {
     options.talk.check()?;
     let keys = Arc::new(make_keys(Profile::Modern));
-    let mut talking = Managed::start(options, keys.clone())?;
-    let mut decoy = Managed::start(options, keys)?;
+    let processors = Processors::divide()?;
+    let mut talking = processors.start(|| Managed::start(options, keys.clone()))?;
+    let mut decoy = processors.start(|| Managed::start(options, keys))?;
     let (talk, batch) = (&options.talk, options.batch);
     let (mut turns, mut elsewhere, mut here) = (Turns::default(), Listed::default(), Listed::default());
     for _ in 0..talk.timing.rounds {
@@ -87,13 +92,20 @@ pub(crate) fn run(options: &Management) -> Result<Report, Failure> {
         turns.troubled.push(round);
         here.add(listed);
     }
-    Ok(report(options, &turns, here, elsewhere))
+    Ok(report(options, &processors, &turns, here, elsewhere))
 }
 
-fn report(options: &Management, turns: &Turns, here: Listed, elsewhere: Listed) -> Report {
+fn report(
+    options: &Management,
+    processors: &Processors,
+    turns: &Turns,
+    here: Listed,
+    elsewhere: Listed,
+) -> Report {
     let mut report = Report::new("management");
     report.setting("users", options.users);
     report.setting("batch", options.batch);
+    processors.describe(&mut report, "management server");
     options.talk.describe(&mut report);
     describe_relay(&mut report, &options.relay);
     for (name, listed) in [("listed", here), ("listed_beside", elsewhere)] {

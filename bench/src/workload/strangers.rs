@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::measure::Round;
 use crate::population::{User, make_keys};
 use crate::proc_stat;
+use crate::processors::Processors;
 use crate::relay_process::{RelayOptions, RelayProcess};
 use crate::report::{Report, thousands};
 use crate::siege::{Decoy, Kind, Outcome, Plan, Siege};
@@ -27,8 +28,8 @@ const MOST: f64 = 2.0;
 
 /// Do people who talk notice an address that keeps thousands of handshakes half-open?
 ///
-/// Relay, people and strangers share this machine; the strangers' thread has the lowest priority (nice 19), as if they had a
-/// machine of their own. The medians of many rounds tell more than few long ones: try --rounds 9 --seconds 4.
+/// The relay has all processors but the last. People and strangers share that one, where the strangers get what the people leave
+/// (SCHED_IDLE), as if they had a machine of their own. The medians of many rounds tell more than few long ones: try --rounds 9.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Strangers {
     /// Handshakes that the strangers keep begun
@@ -54,9 +55,12 @@ pub(crate) fn run(options: &Strangers) -> Result<Report, Failure> {
     options.check()?;
     let keys = Arc::new(make_keys(Profile::Modern));
     // The last user is the one whose Connect was overheard.
-    let relay = RelayProcess::start(&options.relay, options.talk.users() + 1, keys)?;
+    let processors = Processors::divide()?;
+    let (relay, decoy) = processors.start(|| {
+        let relay = RelayProcess::start(&options.relay, options.talk.users() + 1, keys)?;
+        Ok((relay, Decoy::start().map_err(Failure::system("decoy"))?))
+    })?;
     let plan = options.plan(&relay);
-    let decoy = Decoy::start().map_err(Failure::system("decoy"))?;
     let beside = Plan { address: decoy.address, ..plan.clone() };
     let (mut turns, mut siege) = (Turns::default(), Outcome::default());
     for _ in 0..options.talk.timing.rounds {
@@ -66,7 +70,7 @@ pub(crate) fn run(options: &Strangers) -> Result<Report, Failure> {
         turns.troubled.push(round);
         siege.add(&outcome);
     }
-    Ok(report(options, &turns, &siege))
+    Ok(report(options, &processors, &turns, &siege))
 }
 
 fn besieged(relay: &RelayProcess, options: &Strangers, plan: &Plan) -> Result<(Round, Outcome), Failure> {
@@ -107,11 +111,11 @@ impl Strangers {
     }
 }
 
-fn report(options: &Strangers, turns: &Turns, siege: &Outcome) -> Report {
+fn report(options: &Strangers, processors: &Processors, turns: &Turns, siege: &Outcome) -> Report {
     let mut report = Report::new("strangers");
     report.setting("attempts", options.attempts);
     report.setting("kind", format!("{:?}", options.kind).to_lowercase());
-    report.setting("priority", "strangers nice 19, relay and people as this process");
+    processors.describe(&mut report, "strangers");
     report.setting("pause", format!("{} ms", options.pause));
     options.talk.describe(&mut report);
     describe_relay(&mut report, &options.relay);
