@@ -1,6 +1,7 @@
 //! What reaches a shard from another thread.
 
 use crate::command::Command;
+use crate::mesh::Load;
 use crate::tls::TlsSession;
 use bytes::Bytes;
 use relay_core::relay::{
@@ -8,6 +9,7 @@ use relay_core::relay::{
 };
 use relay_core::spmr::Defaults;
 use relay_core::sstp::SessionId;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -20,8 +22,8 @@ pub type Done = mpsc::Sender<Infallible>;
 /// One thing that reaches a shard from another thread.
 #[derive(Debug)]
 pub enum Letter {
-    /// From the relay of another shard.
-    Mesh(MeshItem),
+    /// From the relay of another shard, in order; never empty.
+    Mesh(VecDeque<MeshItem>),
     /// A connection whose home is the receiving shard, or an HTTP connection whose virtual connection it owns, with what was
     /// received on it.
     HandOff {
@@ -78,6 +80,15 @@ pub enum Letter {
     },
     /// Shut down.
     Stop,
+}
+
+impl Load for Letter {
+    fn items(&self) -> usize {
+        match self {
+            Letter::Mesh(items) => items.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// How a socket comes with its letter.

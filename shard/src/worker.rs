@@ -31,10 +31,11 @@ use glommio::spawn_local;
 use glommio::timer::sleep;
 use line::Door;
 use relay_core::http::server::HttpServerConfig;
-use relay_core::relay::{Action, ConnectionId, Relay, RelayConfig, ShardId};
+use relay_core::relay::{Action, ConnectionId, MeshItem, Relay, RelayConfig, ShardId};
 use relay_core::sstp::connection::Ended;
 use relay_core::time::Timestamp;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -116,6 +117,8 @@ pub struct Worker {
     /// Connections that are read to their end.
     lingering: Cell<usize>,
     handover: Handover,
+    /// Emptied letters of other shards.
+    spare: RefCell<Vec<VecDeque<MeshItem>>>,
     /// Connections that wait for room at their home.
     waiting: Cell<usize>,
     meter: publish::Meter,
@@ -183,6 +186,7 @@ impl Worker {
         let door = Door::new(http_config(&options), options.clock);
         Ok(Rc::new(Self {
             handover: Handover::new(options.shard),
+            spare: RefCell::default(),
             waiting: Cell::new(0),
             options,
             door,

@@ -11,13 +11,18 @@ use crate::transport::Socket;
 use bytes::Bytes;
 use glommio::spawn_local;
 use glommio::timer::sleep;
-use relay_core::relay::{ConnectionId, ShardId};
+use relay_core::relay::{ConnectionId, MeshItem, ShardId};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Letters taken from one queue before the next one has its turn.
-const LETTERS_A_TURN: usize = 512;
+/// Items taken from one queue before the next one has its turn.
+const ITEMS_A_TURN: usize = 512;
+/// Items in one letter.
+const ITEMS_A_LETTER: usize = 256;
+/// Emptied letters that are kept to be written again, one written each for each read.
+const SPARE_LETTERS: usize = 16;
 /// Connections that may wait for room at their home.
 const MOST_WAITING: usize = 1024;
 
@@ -35,7 +40,7 @@ impl Worker {
             })
             .await;
             for &sender in &senders {
-                self.options.mesh.take(sender, this, LETTERS_A_TURN, |letter| letters.push(letter));
+                self.options.mesh.take(sender, this, ITEMS_A_TURN, |letter| letters.push(letter));
                 self.letters(sender, &mut letters);
             }
             self.after_input();
@@ -47,8 +52,10 @@ impl Worker {
         let mut now = self.now();
         for letter in letters.drain(..) {
             match (letter, sender) {
-                (Letter::Mesh(item), Sender::Shard(from)) => {
-                    self.relay.borrow_mut().mesh_received(now, from, item);
+                (Letter::Mesh(mut items), Sender::Shard(from)) => {
+                    let mut relay = self.relay.borrow_mut();
+                    items.drain(..).for_each(|item| relay.mesh_received(now, from, item));
+                    self.keep(items);
                 }
                 (letter, _) => {
                     self.letter(letter);
@@ -123,9 +130,19 @@ impl Worker {
         for to in (0..self.options.relay.shards).map(ShardId).filter(|to| *to != self.options.shard) {
             let outbox = relay.outbox(to);
             let before = outbox.len();
-            while let Some(item) = outbox.pop_front() {
-                if let Err(Letter::Mesh(item)) = self.options.mesh.push(from, to, Letter::Mesh(item)) {
-                    outbox.push_front(item);
+            while !outbox.is_empty() {
+                let room = self.options.mesh.room(from, to).min(ITEMS_A_LETTER);
+                if room == 0 {
+                    break;
+                }
+                let mut items = self.spare.borrow_mut().pop().unwrap_or_default();
+                match outbox.len() <= room {
+                    true => std::mem::swap(&mut items, outbox),
+                    false => items.extend(outbox.drain(..room)),
+                }
+                if let Err(Letter::Mesh(items)) = self.options.mesh.push(from, to, Letter::Mesh(items)) {
+                    debug_assert!(false, "nobody else sends from here");
+                    items.into_iter().rev().for_each(|item| outbox.push_front(item));
                     break;
                 }
             }
@@ -134,6 +151,14 @@ impl Worker {
             }
         }
         relay.outbox_drained();
+    }
+
+    /// Keeps an emptied letter, unless it once held very many items, or enough are kept.
+    fn keep(&self, items: VecDeque<MeshItem>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_LETTERS && items.capacity() <= 2 * ITEMS_A_LETTER {
+            spare.push(items);
+        }
     }
 
     pub(super) fn hand_off(self: &Rc<Self>, connection: ConnectionId, to: ShardId, bytes: Bytes) {
