@@ -148,11 +148,16 @@ pub struct DeliveryPart {
 /// What the commands around a part take of a window: Message and EndMessage with an ordinary head.
 const PART_OVERHEAD: u32 = 32;
 
+/// What a part of so many payload bytes takes of its outlet's window; see [`DeliveryPart::cost`].
+pub(super) fn part_cost(payload_bytes: u32) -> u32 {
+    payload_bytes + PART_OVERHEAD
+}
+
 impl DeliveryPart {
     /// What the part takes of its outlet's window, and what the outlet gives back. Never 0, so that empty messages
     /// neither pass the window nor go without the credit that fetches the next ones.
     pub(super) fn cost(&self) -> u32 {
-        self.payload_bytes + PART_OVERHEAD
+        part_cost(self.payload_bytes)
     }
 
     /// Whether it is all of its message.
@@ -160,6 +165,9 @@ impl DeliveryPart {
         self.head.is_some() && self.last
     }
 }
+
+/// Messages that one item says to be completed; more would make all items larger.
+const COMPLETED_TOGETHER: usize = 8;
 
 /// One thing that one room says to another.
 #[derive(Clone, Debug)]
@@ -211,13 +219,8 @@ pub enum MeshItem {
         bytes: u64,
     },
     /// Mailroom or gateway to origin, exactly once for each message and route: every recipient of the route has acknowledged
-    /// the message, or has it durably, or is not to get it.
-    Completed {
-        /// The message.
-        deposit: DepositId,
-        /// Payload bytes that were still in flight.
-        bytes: u64,
-    },
+    /// the message, or has it durably, or is not to get it. Each with its payload bytes that were still in flight.
+    Completed(SmallVec<[(DepositId, u32); COMPLETED_TOGETHER]>),
     /// Mailroom or gateway to origin: these recipients of the route get nothing more.
     Fault {
         /// The route.
@@ -315,15 +318,34 @@ pub enum MeshItem {
 pub(super) struct Mesh {
     outboxes: Vec<VecDeque<MeshItem>>,
     this: ShardId,
+    /// Items for the other shard that had most of them, when they were last taken or since.
+    longest: usize,
 }
 
 impl Mesh {
     pub(super) fn new(this: ShardId, shards: u16) -> Self {
-        Self { outboxes: (0..shards).map(|_| VecDeque::new()).collect(), this }
+        Self { outboxes: (0..shards).map(|_| VecDeque::new()).collect(), this, longest: 0 }
     }
 
+    #[inline]
     pub(super) fn send(&mut self, to: ShardId, item: MeshItem) {
-        self.outboxes[usize::from(to.0)].push_back(item);
+        let outbox = &mut self.outboxes[usize::from(to.0)];
+        outbox.push_back(item);
+        if to != self.this {
+            self.longest = self.longest.max(outbox.len());
+        }
+    }
+
+    /// Sends [`MeshItem::Completed`], in one item with what was completed just before.
+    pub(super) fn complete(&mut self, to: ShardId, deposit: DepositId, bytes: u64) {
+        let bytes = u32::try_from(bytes).unwrap_or_else(|_| {
+            self.send(to, MeshItem::Released { deposit, bytes });
+            0
+        });
+        match self.outboxes[usize::from(to.0)].back_mut() {
+            Some(MeshItem::Completed(run)) if run.len() < COMPLETED_TOGETHER => run.push((deposit, bytes)),
+            _ => self.send(to, MeshItem::Completed(SmallVec::from_iter([(deposit, bytes)]))),
+        }
     }
 
     /// The next item that this shard sent to itself.
@@ -346,8 +368,13 @@ impl Mesh {
 
     /// Items that wait for the fullest other shard.
     pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Items have been taken.
+    pub(super) fn drained(&mut self) {
         let this = usize::from(self.this.0);
         let others = self.outboxes.iter().enumerate().filter(|(shard, _)| *shard != this);
-        others.map(|(_, items)| items.len()).max().unwrap_or(0)
+        self.longest = others.map(|(_, items)| items.len()).max().unwrap_or(0);
     }
 }

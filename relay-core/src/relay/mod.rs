@@ -55,8 +55,8 @@ use bytes::Bytes;
 use gateway::{EndedBy, Gateway};
 use hashbrown::HashMap;
 use last_seen::Seen;
-use mailroom::{Mailroom, Surroundings, SweepRules};
-use mesh::{Epoch, MailboxId, Mesh, OutletId};
+use mailroom::{Enqueued, Mailroom, MessageKey, Surroundings, SweepRules};
+use mesh::{DepositPart, Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
 use peer::Peer;
@@ -403,6 +403,7 @@ impl Relay {
 
     /// Items have been taken from outboxes.
     pub fn outbox_drained(&mut self) {
+        self.mesh.drained();
         self.settle();
     }
 
@@ -609,7 +610,12 @@ impl Relay {
 /// How the rooms reach each other.
 impl Relay {
     fn in_mailroom<T>(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>) -> T) -> T {
-        let mut around = Surroundings {
+        let (mailroom, mut around) = self.mailroom();
+        work(mailroom, &mut around)
+    }
+
+    fn mailroom(&mut self) -> (&mut Mailroom, Surroundings<'_>) {
+        let around = Surroundings {
             now: self.now,
             quota_per_identity: self.config.quota_per_identity,
             directory: &*self.directory,
@@ -618,7 +624,7 @@ impl Relay {
             actions: &mut self.actions,
             stats: &mut self.stats,
         };
-        work(&mut self.mailroom, &mut around)
+        (&mut self.mailroom, around)
     }
 
     fn peer(&self, id: ConnectionId) -> &Peer {
@@ -660,8 +666,14 @@ impl Relay {
     /// Handles what a connection has to say.
     fn poll_connection(&mut self, id: ConnectionId) {
         let now = self.now;
-        while let Some(event) = self.live_peer(id).and_then(|peer| peer.connection.poll(now)) {
-            self.connection_event(id, event);
+        while let Some(peer) = self.live_peer(id) {
+            if let Some((session, part, end)) = peer.connection.poll_message() {
+                self.part_received(id, session, part, Some(end));
+            } else if let Some(event) = peer.connection.poll(now) {
+                self.connection_event(id, event);
+            } else {
+                break;
+            }
         }
         self.send_acknowledged();
         if self.live_peer(id).is_some() {
@@ -777,13 +789,14 @@ impl Relay {
             MeshItem::Hold { route, held } => self.hold(route, held),
             MeshItem::RouteEnded { route } => self.route_ended(route),
             MeshItem::CloseRoute { route } if self.gateway.has(from, route) => self.close_leg(from, route),
-            MeshItem::Deposit(part) if self.gateway.has(from, part.route) => self.leg_deposit(from, part),
             MeshItem::CloseRoute { route } => {
                 self.in_mailroom(|room, around| room.close_route(around, from, route));
             }
-            MeshItem::Deposit(part) => self.in_mailroom(|room, around| room.deposit(around, from, part)),
+            MeshItem::Deposit(part) => self.deposited(from, part),
             MeshItem::Released { deposit, bytes } => self.released(deposit, bytes),
-            MeshItem::Completed { deposit, bytes } => self.completed(deposit, bytes),
+            MeshItem::Completed(run) => {
+                run.into_iter().for_each(|(deposit, bytes)| self.completed(deposit, u64::from(bytes)));
+            }
             MeshItem::Fault { route, recipients, status } => self.fault(route, &recipients, status),
             MeshItem::Collect { target, connection } => {
                 self.in_mailroom(|room, around| room.collect(around, from, target, connection));
@@ -813,6 +826,47 @@ impl Relay {
             MeshItem::Presence(notes) => self.presence_notes(from, notes),
             MeshItem::Order(order, receipt) => self.obey(&order, &receipt),
             MeshItem::Evict { target, connection, .. } => self.evict(connection, &target),
+        }
+    }
+
+    /// Sends a part to the mailroom or gateway. On this shard, where nothing is before it, that is there at once.
+    fn send_deposit(&mut self, to: ShardId, part: DepositPart) {
+        if to == self.shard && self.mesh.is_local_empty() {
+            self.deposited(to, part);
+        } else {
+            self.mesh.send(to, MeshItem::Deposit(part));
+        }
+    }
+
+    fn deposited(&mut self, from: ShardId, part: DepositPart) {
+        if self.gateway.has(from, part.route) {
+            return self.leg_deposit(from, part);
+        }
+        let (mailroom, mut around) = self.mailroom();
+        let Some(arrived) = mailroom.deposit(&mut around, from, part) else { return };
+        let mut all_on_its_way = true;
+        for place in 0..arrived.recipients() {
+            let (mailroom, mut around) = self.mailroom();
+            match mailroom.enqueue(&mut around, &arrived, place) {
+                Enqueued::Passed(to, outlet) => self.pass(to, outlet, arrived.key()),
+                Enqueued::OnItsWay => {}
+                Enqueued::Waits => all_on_its_way = false,
+            }
+        }
+        let (mailroom, mut around) = self.mailroom();
+        mailroom.enqueued(&mut around, arrived, all_on_its_way);
+    }
+
+    /// Gives a whole message to an outlet: here, where nothing is before it, out of the mailroom's own memory.
+    fn pass(&mut self, to: ShardId, outlet: OutletId, key: MessageKey) {
+        let at_once = to == self.shard && self.mesh.is_local_empty();
+        if at_once && self.deliver_whole(outlet, key) {
+            return;
+        }
+        let part = self.mailroom.whole_part(key, outlet);
+        match at_once {
+            true => self.deliver(part),
+            false => self.mesh.send(to, MeshItem::Deliver(part)),
         }
     }
 

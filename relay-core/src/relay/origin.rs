@@ -365,7 +365,7 @@ impl Relay {
             self.mesh.send(shard, MeshItem::Deposit(deposit_part.clone()));
         }
         (deposit_part.route, deposit_part.expires_at) = (last.route, expires_at(last.lifetime_seconds));
-        self.mesh.send(last.shard, MeshItem::Deposit(deposit_part));
+        self.send_deposit(last.shard, deposit_part);
         self.stop_if_congested(id, long);
     }
 

@@ -10,7 +10,8 @@
 //! the kernel holds as much again.
 
 use super::home::ShardId;
-use super::mesh::{ConnectionId, DeliveryPart, Epoch, MailboxId, MeshItem, OutletId};
+use super::mailroom::MessageKey;
+use super::mesh::{ConnectionId, DeliveryPart, Epoch, MailboxId, MeshItem, OutletId, part_cost};
 use super::{Relay, RelayConfig};
 use crate::address::MailboxAddress;
 use crate::sstp::profile::{MAX_DATA_BYTES, flags};
@@ -124,6 +125,25 @@ impl Relay {
         self.flush_outlet(id);
     }
 
+    /// Delivers a message that is whole and in the mailroom's memory; `false` if it has to wait, or has more than one piece.
+    pub(super) fn deliver_whole(&mut self, id: OutletId, key: MessageKey) -> bool {
+        let Some(outlet) = self.outlet(id) else { return true };
+        let is_next = outlet.backlog.is_empty();
+        if !is_next || !self.has_room(id, true) {
+            return false;
+        }
+        let (bits, tail, payload) = self.mailroom.whole(key);
+        let [payload] = &payload[..] else { return false };
+        if payload.len() > MAX_DATA_BYTES {
+            return false;
+        }
+        let outlet = &self.outlets[id.index as usize];
+        let connection = &mut self.peers[outlet.connection.index()].connection;
+        connection.whole_message(outlet.session, bits | flags::A, tail, payload, id.tag());
+        self.count_part(id, part_cost(payload.len() as u32));
+        true
+    }
+
     fn outlet(&mut self, id: OutletId) -> Option<&mut Outlet> {
         self.outlets.get_mut(id.index as usize).filter(|outlet| outlet.generation == id.generation)
     }
@@ -183,6 +203,12 @@ impl Relay {
                 }
             }
         }
+        self.count_part(id, cost);
+    }
+
+    /// A part has reached the output.
+    fn count_part(&mut self, id: OutletId, cost: u32) {
+        let outlet = &mut self.outlets[id.index as usize];
         if outlet.credit == 0 {
             self.credited.push(id);
         }

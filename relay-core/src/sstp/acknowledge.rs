@@ -136,6 +136,11 @@ impl OutboundMessages {
         Ok(())
     }
 
+    /// Whether there are acknowledged messages that were not yet taken.
+    pub fn has_acknowledged(&self) -> bool {
+        self.acknowledged > 0
+    }
+
     /// The oldest acknowledged messages that were not yet taken, as far as they are of one run.
     pub fn take_acknowledged(&mut self) -> Option<Run> {
         if self.acknowledged == 0 {

@@ -82,6 +82,33 @@ pub(super) fn put_message(out: &mut BytesMut, session: SessionId, count: u32, fl
     out.put_slice(tail);
 }
 
+/// Message and its only Data, up to the payload. One write if the UserRef is empty, as it is but for few messages.
+#[inline]
+pub(super) fn put_message_and_data_head(
+    out: &mut BytesMut,
+    session: SessionId,
+    count: u32,
+    flags: u8,
+    tail: &[u8],
+    payload: usize,
+) {
+    if *tail != [0] {
+        put_message(out, session, count, flags, tail);
+        return put_data_head(out, session, payload);
+    }
+    assert!((1..=profile::MAX_DATA_BYTES).contains(&payload), "payload of Data is 1 to 2048 bytes");
+    let [id, low, high] = prefix(CommandId::Message, 13);
+    let [data, data_low, data_high] = prefix(CommandId::Data, 7 + payload);
+    let [s0, s1, s2, s3] = session.0.to_le_bytes();
+    let [c0, c1, c2, c3] = count.to_le_bytes();
+    let message = [id, low, high, s0, s1, s2, s3, c0, c1, c2, c3, flags, 0];
+    let head = [data, data_low, data_high, s0, s1, s2, s3];
+    let mut both = [0; 20];
+    both[..13].copy_from_slice(&message);
+    both[13..].copy_from_slice(&head);
+    out.put_slice(&both);
+}
+
 /// Data up to its payload, which the caller puts behind it.
 pub(super) fn put_data_head(out: &mut BytesMut, session: SessionId, payload: usize) {
     assert!((1..=profile::MAX_DATA_BYTES).contains(&payload), "payload of Data is 1 to 2048 bytes");

@@ -57,15 +57,16 @@ impl OutputQueue {
         let room = tail.len() + encode::AROUND_MESSAGE_BYTES + if is_small { payload.len() } else { 0 };
         self.tail.reserve(room);
         self.encode(|out| {
-            encode::put_message(out, session, count, flags, tail);
-            encode::put_data_head(out, session, payload.len());
+            encode::put_message_and_data_head(out, session, count, flags, tail, payload.len());
+            if is_small {
+                out.extend_from_slice(payload);
+                encode::put_end_message(out, session);
+            }
         });
-        if is_small {
-            self.encode(|out| out.extend_from_slice(payload));
-        } else {
+        if !is_small {
             self.slice(payload.clone());
+            self.encode(|out| encode::put_end_message(out, session));
         }
-        self.encode(|out| encode::put_end_message(out, session));
     }
 
     /// Appends a slice as it is.

@@ -6,7 +6,7 @@
 use super::RemoteRelay;
 use crate::relay::Relay;
 use crate::relay::home::ShardId;
-use crate::relay::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RemoteRecipient, RouteId};
+use crate::relay::mesh::{ConnectionId, DepositId, DepositPart, Mesh, MeshItem, RemoteRecipient, RouteId};
 use crate::relay::outlet::{output_room, part_room};
 use crate::sstp::command::{FanoutEntry, FanoutOpen, SessionStatus};
 use crate::sstp::profile::flags;
@@ -156,10 +156,14 @@ pub(in crate::relay) fn is_about_relay(status: StatusId) -> bool {
     matches!(status, StatusId::DnsLookupFailed | StatusId::HostNotReachable | StatusId::ConnectionClosed)
 }
 
-/// What the origin is told of a part that nobody gets.
-pub(super) fn absorbed(part: &DepositPart) -> MeshItem {
+/// Tells the origin of a part that nobody gets.
+pub(super) fn absorb(mesh: &mut Mesh, origin: ShardId, part: &DepositPart) {
     let (deposit, bytes) = (part.deposit, u64::from(part.payload_bytes));
-    if part.last { MeshItem::Completed { deposit, bytes } } else { MeshItem::Released { deposit, bytes } }
+    if part.last {
+        mesh.complete(origin, deposit, bytes)
+    } else {
+        mesh.send(origin, MeshItem::Released { deposit, bytes })
+    }
 }
 
 /// The way of a leg through its life.
@@ -273,7 +277,7 @@ impl Relay {
         debug_assert_eq!(leg.generation, id.generation, "a leg lives until all that it sent is settled");
         self.stats.relayed += u64::from(count);
         for (deposit, bytes) in leg.sent.drain(..count as usize) {
-            self.mesh.send(leg.origin, MeshItem::Completed { deposit, bytes });
+            self.mesh.complete(leg.origin, deposit, bytes);
         }
         self.finish_leg(id);
     }
@@ -305,7 +309,7 @@ impl Relay {
         }
         self.fault_whole_leg(id, StatusId::ConnectionClosed);
         for (deposit, bytes) in lost {
-            self.mesh.send(origin, MeshItem::Completed { deposit, bytes });
+            self.mesh.complete(origin, deposit, bytes);
         }
     }
 
@@ -337,7 +341,7 @@ impl Relay {
         (leg.stage, leg.begun) = (Stage::Over, None);
         let (origin, backlog) = (leg.origin, std::mem::take(&mut leg.backlog));
         for part in &backlog {
-            self.mesh.send(origin, absorbed(part));
+            absorb(&mut self.mesh, origin, part);
         }
         self.hold_leg(id, false);
         self.finish_leg(id);

@@ -29,7 +29,7 @@ pub(super) use leg::is_about_relay;
 
 use super::Relay;
 use super::home::ShardId;
-use super::mesh::{ConnectionId, DepositPart, MeshItem, RemoteRecipient, RouteId};
+use super::mesh::{ConnectionId, DepositPart, RemoteRecipient, RouteId};
 use crate::sstp::SessionId;
 use crate::sstp::text::Text;
 use hashbrown::HashMap;
@@ -99,8 +99,7 @@ impl Relay {
         debug_assert_eq!(leg.route, part.route, "an origin opens a route before it uses it");
         leg.incoming = (!part.last).then_some(part.deposit);
         if leg.stage == Stage::Over {
-            let answer = leg::absorbed(&part);
-            return self.mesh.send(from, answer);
+            return leg::absorb(&mut self.mesh, from, &part);
         }
         leg.backlog.push_back(part);
         self.flush_leg(id);
@@ -118,7 +117,7 @@ impl Relay {
             }
             // Of a message in progress only the end of the session is the end.
             let begun = leg.begun == Some(deposit);
-            self.mesh.send(from, MeshItem::Completed { deposit, bytes });
+            self.mesh.complete(from, deposit, bytes);
             if begun {
                 self.end_leg_session(id);
             }

@@ -6,7 +6,7 @@
 
 use super::{Message, MessageKey};
 use crate::relay::home::ShardId;
-use crate::relay::mesh::{ConnectionId, DeliveryPart, Epoch, OutletId};
+use crate::relay::mesh::{ConnectionId, DeliveryPart, Epoch, OutletId, part_cost};
 use crate::store::{Chain, Position};
 use crate::time::Timestamp;
 use bytes::Bytes;
@@ -136,21 +136,31 @@ impl Delivery {
         now: Timestamp,
         mut give: impl FnMut(ShardId, DeliveryPart),
     ) {
-        let State::Open { shard, outlet, credit, .. } = &mut self.state else { return };
-        while *credit > 0 && self.pipeline.is_empty() && self.fetch_part == 0 {
-            let Some(&(key, _)) = queue.get(self.fetch_message) else { return };
-            let found = message(key);
-            if found.part_count() != 1 || !found.is_deliverable(now) {
-                return;
+        while let Some(&(key, _)) = queue.get(self.fetch_message) {
+            match self.pass(message(key), now) {
+                Some((shard, outlet)) => give(shard, message(key).whole_part(outlet)),
+                None => return,
             }
-            let (Ok(payload), payload_bytes) = found.part(0) else { return };
-            let head = Some(found.head());
-            let part = DeliveryPart { outlet: *outlet, head, payload, payload_bytes, last: true };
-            *credit -= i64::from(part.cost());
-            give(*shard, part);
-            self.handed += 1;
-            self.fetch_message += 1;
         }
+    }
+
+    /// Whether the message at this place of the queue is the next one to be given.
+    pub(super) fn is_next(&self, place: usize) -> bool {
+        self.fetch_message == place
+    }
+
+    /// Counts the next message as given to the outlet, if it may be.
+    #[inline]
+    pub(super) fn pass(&mut self, message: &Message, now: Timestamp) -> Option<(ShardId, OutletId)> {
+        let State::Open { shard, outlet, credit, .. } = &mut self.state else { return None };
+        let is_free = *credit > 0 && self.pipeline.is_empty() && self.fetch_part == 0;
+        if !is_free || !message.is_whole() || !message.is_deliverable(now) {
+            return None;
+        }
+        *credit -= i64::from(part_cost(message.bytes() as u32));
+        self.handed += 1;
+        self.fetch_message += 1;
+        Some((*shard, *outlet))
     }
 
     /// Whether nothing is being read ahead, and nothing is left to be.

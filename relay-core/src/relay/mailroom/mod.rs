@@ -21,7 +21,8 @@ mod sweep;
 use super::home::ShardId;
 use super::last_seen::Day;
 use super::mesh::{
-    ConnectionId, DepositId, DepositPart, Epoch, MailboxId, Mesh, MeshItem, RouteId, RouteRecipient, Target,
+    ConnectionId, DeliveryPart, DepositId, DepositPart, Epoch, MailboxId, Mesh, MeshItem, OutletId, RouteId,
+    RouteRecipient, Target,
 };
 use super::{Action, RelayStats};
 use crate::address::{DeviceUrl, IdentityUrl, MailboxAddress};
@@ -38,6 +39,7 @@ use redeposit::Redeposits;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::Sweep;
@@ -91,7 +93,7 @@ struct Route {
     /// All mailboxes that the route was opened for; they are held until it closes.
     all: Vec<MailboxId>,
     /// The recipients that are not in fault.
-    live: Arc<Recipients>,
+    live: Rc<Recipients>,
     /// Their positions in the sender's FanoutOpen.
     indexes: Vec<u16>,
     /// The message whose end has not arrived.
@@ -121,7 +123,7 @@ pub(super) struct Message {
     id: RecordId,
     family: Family,
     header: MessageHeader,
-    recipients: Arc<Recipients>,
+    recipients: Rc<Recipients>,
     /// Whom to tell of completion; `None` once told, and after a restart.
     origin: Option<(ShardId, DepositId)>,
     parts: SmallVec<[StoredPart; 1]>,
@@ -149,7 +151,7 @@ impl Message {
         id: RecordId,
         family: Family,
         header: MessageHeader,
-        recipients: Arc<Recipients>,
+        recipients: Rc<Recipients>,
         origin: Option<(ShardId, DepositId)>,
     ) -> Self {
         Self {
@@ -178,6 +180,25 @@ impl Message {
         (self.header.flags, self.header.tail.clone())
     }
 
+    /// Whether it is one part that is in memory.
+    pub(super) fn is_whole(&self) -> bool {
+        match &self.parts[..] {
+            [part] => part.bytes == 0 || !matches!(part.state, PartState::Durable(_)),
+            _ => false,
+        }
+    }
+
+    /// A message of which [`Message::is_whole`] is true, on its way to an outlet.
+    pub(super) fn whole_part(&self, outlet: OutletId) -> DeliveryPart {
+        let StoredPart { payload, bytes, .. } = &self.parts[0];
+        let (payload, payload_bytes) = (payload.clone(), *bytes);
+        DeliveryPart { outlet, head: Some(self.head()), payload, payload_bytes, last: true }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn is_deliverable(&self, now: Timestamp) -> bool {
         !self.unreadable && self.header.expires_at > now.as_secs()
     }
@@ -200,6 +221,32 @@ impl Message {
     fn is_dead(&self) -> bool {
         self.pending == 0 && (self.arrived || self.abandoned)
     }
+}
+
+/// A message whose last part has arrived, on its way into its mailboxes.
+pub(super) struct Arrived {
+    key: MessageKey,
+    recipients: Rc<Recipients>,
+    pending: Option<PendingPart>,
+}
+
+impl Arrived {
+    pub(super) fn key(&self) -> MessageKey {
+        self.key
+    }
+
+    pub(super) fn recipients(&self) -> usize {
+        self.recipients.mailboxes.len()
+    }
+}
+
+/// What became of a message in a mailbox.
+pub(super) enum Enqueued {
+    /// It is to be given to this outlet now.
+    Passed(ShardId, OutletId),
+    /// It is on its way, or nobody is to get it.
+    OnItsWay,
+    Waits,
 }
 
 /// What quotas count: mail of one identity, or of one device.
@@ -235,6 +282,13 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
+    /// Counts the newest message as given to the outlet, if all before it have been and it may have more. Then it is to be given.
+    #[inline]
+    fn pass_newest(&mut self, message: &Message, now: Timestamp) -> Option<(ShardId, OutletId)> {
+        let is_next = self.doomed == 0 && self.delivery.is_next(self.queue.len() - 1);
+        if is_next { self.delivery.pass(message, now) } else { None }
+    }
+
     /// Takes the oldest message if it is to be purged.
     fn take_doomed(&mut self) -> Option<(MessageKey, u32)> {
         self.doomed = self.doomed.checked_sub(1)?;
@@ -308,7 +362,7 @@ impl Mailroom {
     pub(super) fn restore(&mut self, restored: Restored) {
         let mailboxes: Vec<_> =
             restored.head.recipients.iter().map(|address| self.mailbox(address)).collect();
-        let recipients = Arc::new(Recipients { addresses: restored.head.recipients, mailboxes });
+        let recipients = Rc::new(Recipients { addresses: restored.head.recipients, mailboxes });
         let parts: SmallVec<[StoredPart; 1]> = restored
             .parts
             .iter()
@@ -358,7 +412,7 @@ impl Mailroom {
             mailbox.routes += 1;
             self.usage[mailbox.usage as usize].quota_bytes = recipient.quota_bytes;
         }
-        let live = Arc::new(Recipients {
+        let live = Rc::new(Recipients {
             addresses: recipients.iter().map(|recipient| recipient.address.clone()).collect(),
             mailboxes: all.clone(),
         });
@@ -380,12 +434,18 @@ impl Mailroom {
         }
     }
 
-    /// A part of a message arrives from an origin.
-    pub(super) fn deposit(&mut self, around: &mut Surroundings<'_>, from: ShardId, part: DepositPart) {
+    /// A part of a message arrives from an origin. If it is the last one, [`Mailroom::enqueue`] follows for every recipient, and
+    /// then [`Mailroom::enqueued`].
+    pub(super) fn deposit(
+        &mut self,
+        around: &mut Surroundings<'_>,
+        from: ShardId,
+        part: DepositPart,
+    ) -> Option<Arrived> {
         let known = self.routes.get(&(from, part.route.index));
         let Some(route) = known.filter(|route| route.generation == part.route.generation) else {
             debug_assert!(false, "an origin opens a route before it uses it");
-            return;
+            return None;
         };
         let begun = route.incoming;
         let key = match begun {
@@ -403,13 +463,15 @@ impl Mailroom {
             let route = self.routes.get_mut(&(from, route_index)).expect("looked up above");
             route.incoming = (!last).then_some(key);
         }
-        let on_its_way = last && self.message_arrived(around, key);
-        match pending {
-            Some(pending) if on_its_way => self.appends.push_patient(pending, around.patience()),
-            Some(pending) => self.appends.push(pending),
-            None => {}
+        if last {
+            let recipients = self.messages[key as usize].recipients.clone();
+            return Some(Arrived { key, recipients, pending });
+        }
+        if let Some(pending) = pending {
+            self.appends.push(pending);
         }
         self.absorb_if_unwanted(around, key);
+        None
     }
 
     fn begin_message(
@@ -417,7 +479,7 @@ impl Mailroom {
         around: &mut Surroundings<'_>,
         from: ShardId,
         part: &DepositPart,
-        mut recipients: Arc<Recipients>,
+        mut recipients: Rc<Recipients>,
         family: Family,
     ) -> MessageKey {
         if part.flags & flags::D != 0 {
@@ -433,7 +495,7 @@ impl Mailroom {
     }
 
     /// DoNotDeliverIfOffline: only recipients for whom somebody collects.
-    fn only_online(&self, recipients: Arc<Recipients>) -> Arc<Recipients> {
+    fn only_online(&self, recipients: Rc<Recipients>) -> Rc<Recipients> {
         let online = |mailbox: &MailboxId| {
             let target = &self.mailboxes[mailbox.0 as usize].target;
             self.targets.get(target).is_some_and(|target| !target.collectors.is_empty())
@@ -443,7 +505,7 @@ impl Mailroom {
         }
         let places: Vec<_> =
             (0..recipients.mailboxes.len()).filter(|&place| online(&recipients.mailboxes[place])).collect();
-        Arc::new(recipients.only(&places))
+        Rc::new(recipients.only(&places))
     }
 
     /// Counts the part against every recipient's quota; those that have no room left are in fault from here on.
@@ -499,7 +561,7 @@ impl Mailroom {
         let (fallen, kept): (Vec<usize>, Vec<usize>) =
             places.partition(|&place| mailboxes.contains(&route.live.mailboxes[place]));
         let recipients = fallen.iter().map(|&place| route.indexes[place]).collect();
-        route.live = Arc::new(route.live.only(&kept));
+        route.live = Rc::new(route.live.only(&kept));
         route.indexes = kept.iter().map(|&place| route.indexes[place]).collect();
         around.stats.faults += fallen.len() as u64;
         let route = RouteId { index: key.1, generation: route.generation };
@@ -523,36 +585,48 @@ impl Mailroom {
         wanted.then_some(PendingPart { key, id: message.id, index })
     }
 
-    /// The last part is here: into the mailboxes with it. Tells whether it is on its way to all its recipients.
-    fn message_arrived(&mut self, around: &mut Surroundings<'_>, key: MessageKey) -> bool {
-        let message = &self.messages[key as usize];
-        if let [mailbox] = message.recipients.mailboxes[..] {
-            return message.is_excluded(0) || self.enqueue(around, mailbox, key, 0);
-        }
-        let recipients = message.recipients.clone();
-        let excluded = message.excluded.clone();
-        let mut on_its_way = true;
-        for (position, mailbox) in recipients.mailboxes.iter().enumerate() {
-            let position = position as u32;
-            if excluded.binary_search(&position).is_err() {
-                on_its_way &= self.enqueue(around, *mailbox, key, position);
-            }
-        }
-        on_its_way
-    }
-
-    /// Tells whether the message is on its way.
-    fn enqueue(
+    /// Puts a message into the mailbox of its recipient at `place`, and gets it on its way.
+    #[inline]
+    pub(super) fn enqueue(
         &mut self,
         around: &mut Surroundings<'_>,
-        id: MailboxId,
-        key: MessageKey,
-        position: u32,
-    ) -> bool {
-        self.mailboxes[id.0 as usize].queue.push_back((key, position));
+        arrived: &Arrived,
+        place: usize,
+    ) -> Enqueued {
+        let (id, key) = (arrived.recipients.mailboxes[place], arrived.key);
+        let message = &self.messages[key as usize];
+        if message.is_excluded(place as u32) {
+            return Enqueued::OnItsWay;
+        }
+        let mailbox = &mut self.mailboxes[id.0 as usize];
+        mailbox.queue.push_back((key, place as u32));
+        if let Some((shard, outlet)) = mailbox.pass_newest(message, around.now) {
+            return Enqueued::Passed(shard, outlet);
+        }
         self.deliver(around, id);
         let mailbox = &self.mailboxes[id.0 as usize];
-        mailbox.delivery.handed() == mailbox.queue.len()
+        if mailbox.delivery.handed() == mailbox.queue.len() { Enqueued::OnItsWay } else { Enqueued::Waits }
+    }
+
+    /// The message is in all its mailboxes.
+    pub(super) fn enqueued(&mut self, around: &mut Surroundings<'_>, arrived: Arrived, all_on_its_way: bool) {
+        match arrived.pending {
+            Some(pending) if all_on_its_way => self.appends.push_patient(pending, around.patience()),
+            Some(pending) => self.appends.push(pending),
+            None => {}
+        }
+        self.absorb_if_unwanted(around, arrived.key);
+    }
+
+    /// A message that is whole and in memory: flags, tail and payload.
+    pub(super) fn whole(&self, key: MessageKey) -> (u8, &Bytes, &Chain) {
+        let message = &self.messages[key as usize];
+        (message.header.flags, &message.header.tail, &message.parts[0].payload)
+    }
+
+    /// The same on its way to an outlet.
+    pub(super) fn whole_part(&self, key: MessageKey, outlet: OutletId) -> DeliveryPart {
+        self.messages[key as usize].whole_part(outlet)
     }
 
     /// A message, or the beginning of one, that nobody is to get is not kept; but its origin must see it through.
@@ -664,7 +738,7 @@ impl Mailroom {
         if let Some((shard, deposit)) = message.origin.take() {
             let bytes = std::mem::take(&mut message.unreleased);
             around.stats.completed += 1;
-            around.mesh.send(shard, MeshItem::Completed { deposit, bytes });
+            around.mesh.complete(shard, deposit, bytes);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::relay::operator::{Listed, Page};
 use crate::relay::redeposit::{Durable, RedepositPart};
 use crate::store::{Family, MessageHead, RecordId};
 use hashbrown::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 /// What is coming back.
@@ -58,7 +58,10 @@ impl Mailroom {
         self.appends.push(PendingPart { key, id, index: part.index });
         if part.last {
             self.redeposits.begun.remove(&part.number);
-            self.message_arrived(around, key);
+            for (place, &mailbox) in recipients.mailboxes.iter().enumerate() {
+                self.mailboxes[mailbox.0 as usize].queue.push_back((key, place as u32));
+                self.deliver(around, mailbox);
+            }
             self.let_go(&recipients);
         }
     }
@@ -69,7 +72,7 @@ impl Mailroom {
         mailboxes.iter().for_each(|mailbox| self.mailboxes[mailbox.0 as usize].routes += 1);
         let id = RecordId(self.next_record);
         self.next_record += 1;
-        let recipients = Arc::new(Recipients { addresses: head.recipients, mailboxes });
+        let recipients = Rc::new(Recipients { addresses: head.recipients, mailboxes });
         let key =
             self.messages.insert(Message::begun(id, family, head.header, recipients, None)) as MessageKey;
         self.redeposits.begun.insert(number, key);

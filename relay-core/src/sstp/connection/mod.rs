@@ -134,6 +134,13 @@ impl Connection {
         }
     }
 
+    /// The next event, if it is a message that lies whole in the input: what [`Connection::poll`] tells of it, without the detour
+    /// over a value that could be any event.
+    #[inline]
+    pub fn poll_message(&mut self) -> Option<(SessionId, Part, InboundSeq)> {
+        if self.outbound.has_acknowledged() { None } else { self.received_whole_message() }
+    }
+
     /// The next event.
     pub fn poll(&mut self, now: Timestamp) -> Option<Event> {
         loop {
@@ -144,13 +151,13 @@ impl Connection {
             if self.state == State::Ended || undecided {
                 return self.ended.take().map(Event::Ended);
             }
-            let step = match self.received_whole_message() {
-                Ok(None) => match self.reader.next_frame() {
-                    Ok(Some(frame)) => self.command(now, frame),
-                    Ok(None) => return None,
-                    Err(error) => Err(error.into()),
-                },
-                whole => whole,
+            if let Some((session, part, end)) = self.received_whole_message() {
+                return Some(Event::Part { session, part, end: Some(end) });
+            }
+            let step = match self.reader.next_frame() {
+                Ok(Some(frame)) => self.command(now, frame),
+                Ok(None) => return None,
+                Err(error) => Err(error.into()),
             };
             match step {
                 Ok(Some(event)) => return Some(event),

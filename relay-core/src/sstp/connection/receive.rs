@@ -1,6 +1,7 @@
 //! The processing rules: one function for each "Receiving a ... command" section of sstp-behaviour 7.0.
 
-use super::{Connection, Ended, Endpoint, Event, State, Violation};
+use super::{Connection, Ended, Endpoint, Event, Part, State, Violation};
+use crate::sstp::acknowledge::InboundSeq;
 use crate::sstp::codes::{CloseReason, ConnectResponseId, OpenResponseId};
 use crate::sstp::command::{
     self, AccountRequest, Command, CommandId, Connect, DecodeError, FanoutOpen, Message, Open, SessionId,
@@ -62,20 +63,20 @@ impl Connection {
     /// 3.1.5.10 to 3.1.5.12 in one step, for a message that lies whole in the input. `None` for everything else, and for
     /// what breaks a rule: that is taken command by command.
     #[inline]
-    pub(super) fn received_whole_message(&mut self) -> Result<Option<Event>, Violation> {
+    pub(super) fn received_whole_message(&mut self) -> Option<(SessionId, Part, InboundSeq)> {
         let input = self.reader.unread();
-        let Some(whole) = WholeMessage::read(input) else { return Ok(None) };
+        let whole = WholeMessage::read(input)?;
         let fits =
             self.state == State::Established && whole.data_bytes() as u64 <= self.config.max_message_bytes;
         let session = whole.session;
         if !fits || !matches!(self.sessions.get(&session), Some(Session::Inbound(it)) if it.is_waiting()) {
-            return Ok(None);
+            return None;
         }
+        self.outbound.acknowledge(whole.message_count).ok()?;
         let part = whole.part(input);
         self.reader.skip(whole.length());
-        self.acknowledged(whole.message_count)?;
-        let end = Some(self.inbound.push(part.flags & flags::A != 0));
-        Ok(Some(Event::Part { session, part, end }))
+        let end = self.inbound.push(part.flags & flags::A != 0);
+        Some((session, part, end))
     }
 
     fn before_established(
