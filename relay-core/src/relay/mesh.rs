@@ -1,6 +1,6 @@
-//! What shards say to each other. Presence has its own words ([`Note`]); four rooms of the relay talk only in these items, whether they are on one shard or on
-//! two: the *origin* (the sender's connection), the *mailroom* (the recipient's home), the *outlet* (the recipient's
-//! connection) and the *gateway* (the link to another relay).
+//! What shards say to each other. Presence has its own words ([`Note`]); four rooms of the relay talk in these items: the
+//! *origin* (the sender's connection), the *mailroom* (the recipient's home), the *outlet* (the recipient's connection) and
+//! the *gateway* (the link to another relay). Rooms of one shard use them as well, but for what can be said at once.
 //!
 //! Items between two shards arrive in the order in which they were sent; nothing else is assumed. Every index is followed
 //! by something that tells an old owner from a new one: a generation, an epoch, or the rule that it is freed only
@@ -376,5 +376,52 @@ impl Mesh {
         let this = usize::from(self.this.0);
         let others = self.outboxes.iter().enumerate().filter(|(shard, _)| *shard != this);
         self.longest = others.map(|(_, items)| items.len()).max().unwrap_or(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: ShardId = ShardId(0);
+    const THERE: ShardId = ShardId(1);
+
+    fn said(mesh: &mut Mesh) -> Vec<String> {
+        let said = mesh.outbox(THERE).drain(..).map(|item| match item {
+            MeshItem::Completed(run) => run
+                .iter()
+                .map(|(deposit, bytes)| format!("{}:{bytes}", deposit.0))
+                .collect::<Vec<_>>()
+                .join(" "),
+            MeshItem::Released { deposit, bytes } => format!("{} released {bytes}", deposit.0),
+            other => format!("{other:?}"),
+        });
+        said.collect()
+    }
+
+    #[test]
+    fn completions_that_follow_one_another_go_in_one_item_and_overtake_nothing() {
+        let mut mesh = Mesh::new(HERE, 2);
+        (0..10).for_each(|deposit| mesh.complete(THERE, DepositId(deposit), 5));
+        mesh.send(THERE, MeshItem::Released { deposit: DepositId(11), bytes: 1 });
+        mesh.complete(THERE, DepositId(10), 0);
+        assert_eq!(mesh.longest(), 4);
+        assert_eq!(said(&mut mesh), ["0:5 1:5 2:5 3:5 4:5 5:5 6:5 7:5", "8:5 9:5", "11 released 1", "10:0"]);
+        mesh.drained();
+        assert_eq!(mesh.longest(), 0);
+    }
+
+    #[test]
+    fn more_bytes_than_a_completion_can_say_are_released_before_it() {
+        let mut mesh = Mesh::new(HERE, 2);
+        mesh.complete(THERE, DepositId(1), u64::from(u32::MAX));
+        mesh.complete(THERE, DepositId(2), 1 << 32);
+        assert_eq!(said(&mut mesh), ["1:4294967295", "2 released 4294967296", "2:0"]);
+    }
+
+    /// They are copied on their way; more bytes cost every message.
+    #[test]
+    fn an_item_is_no_larger_than_the_part_of_a_message() {
+        assert_eq!(size_of::<MeshItem>(), size_of::<DepositPart>());
     }
 }

@@ -8,12 +8,14 @@
 //! * [`Relay::take_batch`]: records for the log, one batch at a time;
 //! * [`Relay::next_action`]: the rest.
 //!
-//! Inside, four rooms talk only in [`mesh`] items, on one shard as between two: `origin`, where messages come from;
-//! `mailroom`, where they wait; `outlet`, where they go; `gateway`, where they go to another relay. Beside them stands
-//! `presence`: who is online, and who is told.
+//! Inside, four rooms talk in [`mesh`] items: `origin`, where messages come from; `mailroom`, where they wait; `outlet`, where
+//! they go; `gateway`, where they go to another relay. Beside them stands `presence`: who is online, and who is told. What one
+//! room hands another of the same shard goes without an item if none is before it (`rooms`).
 
+mod action;
 mod admission;
 pub mod config;
+mod connections;
 mod gateway;
 mod half_open;
 pub mod home;
@@ -28,10 +30,13 @@ mod outlet;
 mod peer;
 mod presence;
 pub mod redeposit;
+mod rooms;
 mod routes;
+mod stats;
 mod strangers;
 mod wheel;
 
+pub use action::{Action, ReadToken, SecurityFailure};
 pub use admission::{RegisterFailure, Registered, Registration};
 pub use config::RelayConfig;
 pub use gateway::{DialFailure, PeerRelay, RemoteRelay};
@@ -42,25 +47,24 @@ pub use management::{Order, Receipt};
 pub use mesh::{ConnectionId, MeshItem};
 pub use operator::{Intake, Listed, MailboxOrder, Page, Snapshot, Whom};
 pub use presence::{Note, PresenceConfig, PresenceCounts, PresenceStats, PublicationId, WatchedId};
+pub use stats::RelayStats;
 
-use crate::address::{AccountUrl, DeviceUrl, MailboxAddress};
+use crate::address::DeviceUrl;
 use crate::directory::Directory;
-use crate::security::{MessageId, SecurityError};
-use crate::sstp::connection::Ended;
 use crate::sstp::output::OutputQueue;
-use crate::sstp::{CloseReason, Connection, ConnectionConfig, Event, SessionId};
-use crate::store::{LogEntry, Position, RecordId, Restored};
+use crate::sstp::{CloseReason, Connection, ConnectionConfig, SessionId};
+use crate::store::{LogEntry, Position, Restored};
 use crate::time::{Entropy, Timestamp};
 use bytes::Bytes;
-use gateway::{EndedBy, Gateway};
+use gateway::Gateway;
 use hashbrown::HashMap;
 use last_seen::Seen;
-use mailroom::{Enqueued, Mailroom, MessageKey, Surroundings, SweepRules};
-use mesh::{DepositPart, Epoch, MailboxId, Mesh, OutletId};
+use mailroom::{Mailroom, SweepRules};
+use mesh::{Epoch, MailboxId, Mesh, OutletId};
 use origin::Origin;
 use outlet::Outlet;
 use peer::Peer;
-use presence::{NOTIFY_TAG, Presence};
+use presence::Presence;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -73,151 +77,6 @@ use wheel::TimerWheel;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How soon again if more of it was found than is dropped at once.
 const SWEEP_AGAIN: Duration = Duration::from_millis(20);
-
-/// Names a read of the log that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReadToken(u32);
-
-/// Something that only the driver can do.
-#[derive(Debug)]
-pub enum Action {
-    /// Give the connection's socket and these bytes to another shard, which calls [`Relay::connected`] with them. The
-    /// connection is unknown here from now on.
-    HandOff {
-        /// The connection.
-        connection: ConnectionId,
-        /// Its home.
-        shard: ShardId,
-        /// Everything received on it so far.
-        bytes: Bytes,
-    },
-    /// Read from the log and call [`Relay::read_done`].
-    Read {
-        /// To be given back.
-        token: ReadToken,
-        /// What to read.
-        position: Position,
-    },
-    /// Make a transport to another relay, at the first of its addresses that answers, and call [`Relay::dialed`] or
-    /// [`Relay::dial_failed`].
-    Dial {
-        /// The relay.
-        relay: RemoteRelay,
-        /// `HOST:PORT`, at least one.
-        addresses: Arc<[String]>,
-    },
-    /// Judge a registration and call [`Relay::registered`].
-    Register(Registration),
-    /// Reading from this connection, which [`Relay::wants_read`] had denied, may go on.
-    Resume {
-        /// The connection.
-        connection: ConnectionId,
-    },
-    /// Something for the security log; a bounded number of them a minute, for each address and in all.
-    SecurityFailed(SecurityFailure),
-    /// A stored message cannot be read back and has left this mailbox undelivered, for the log.
-    Lost {
-        /// The message.
-        message: RecordId,
-        /// Whose it was.
-        mailbox: Arc<MailboxAddress>,
-    },
-    /// A connection has ended, for the log.
-    Ended {
-        /// The connection.
-        connection: ConnectionId,
-        /// Its device, if it came that far.
-        device: Option<DeviceUrl>,
-        /// How.
-        how: Ended,
-    },
-}
-
-/// A failed authentication or registration.
-#[derive(Debug)]
-pub struct SecurityFailure {
-    /// The connection.
-    pub connection: ConnectionId,
-    /// The peer's address, if it is known.
-    pub address: Option<IpAddr>,
-    /// The device that it claims to be.
-    pub device: Option<DeviceUrl>,
-    /// The account concerned, if one is.
-    pub account: Option<AccountUrl>,
-    /// The security message that failed, or in whose place something else stood.
-    pub message: MessageId,
-    /// What was wrong.
-    pub reason: SecurityError,
-    /// Earlier failures from the same address that were not told, to spare the log.
-    pub untold: u32,
-}
-
-/// Counters of one shard since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RelayStats {
-    /// Connections taken, those handed here included.
-    pub connections: u64,
-    /// Connections handed to another shard.
-    pub handed_off: u64,
-    /// Devices that have proven themselves.
-    pub authenticated: u64,
-    /// Accounts attached.
-    pub attached: u64,
-    /// Registrations accepted.
-    pub registered: u64,
-    /// Failed authentications and registrations.
-    pub security_failures: u64,
-    /// Connections turned away because their address had too many half-open ones.
-    pub turned_away: u64,
-    /// Half-open connections that were dropped to make room.
-    pub pushed_out: u64,
-    /// Connects answered with TryLater, and Attaches with AuthenticationFailed, because their address had failed too often or
-    /// had too many half-open connections.
-    pub put_off: u64,
-    /// Registers answered with Busy.
-    pub busy: u64,
-    /// Messages that arrived at this shard's mailroom.
-    pub deposits: u64,
-    /// Messages completed towards their origin.
-    pub completed: u64,
-    /// Messages acknowledged by a recipient.
-    pub delivered: u64,
-    /// Parts written to the log.
-    pub stored_parts: u64,
-    /// Parts that were delivered before the log took them, and so never written.
-    pub cancelled: u64,
-    /// Messages dropped because the device that they are for does not come any more.
-    pub purged: u64,
-    /// Messages dropped for a recipient because their lifetime was over.
-    pub expired: u64,
-    /// Messages that could not be read back from the log.
-    pub unreadable: u64,
-    /// Messages deleted by order of the management server.
-    pub deleted_by_order: u64,
-    /// Recipients taken out of sessions because their mailbox was full or they were locked out.
-    pub faults: u64,
-    /// Times that a connection's sessions were stopped.
-    pub stops: u64,
-    /// Bytes received on connections.
-    pub received_bytes: u64,
-    /// Payload bytes that arrived at this shard's mailroom.
-    pub deposited_bytes: u64,
-    /// Payload bytes of messages acknowledged by a recipient.
-    pub delivered_bytes: u64,
-    /// Messages refused because the relay takes no more mail.
-    pub refused_deposits: u64,
-    /// Connects answered with TryLater because the relay takes no more connections.
-    pub refused_newcomers: u64,
-    /// From the end of a message to its completion: what its sender waits for.
-    pub completion: Latencies,
-    /// Of presence.
-    pub presence: PresenceStats,
-    /// Links to other relays that came to be, whichever side called.
-    pub links: u64,
-    /// Messages acknowledged by other relays.
-    pub relayed: u64,
-}
 
 /// One shard's brain. See the module's head.
 pub struct Relay {
@@ -607,289 +466,10 @@ impl Relay {
     }
 }
 
-/// How the rooms reach each other.
-impl Relay {
-    fn in_mailroom<T>(&mut self, work: impl FnOnce(&mut Mailroom, &mut Surroundings<'_>) -> T) -> T {
-        let (mailroom, mut around) = self.mailroom();
-        work(mailroom, &mut around)
-    }
-
-    fn mailroom(&mut self) -> (&mut Mailroom, Surroundings<'_>) {
-        let around = Surroundings {
-            now: self.now,
-            quota_per_identity: self.config.quota_per_identity,
-            directory: &*self.directory,
-            commit_delay: self.config.commit_delay,
-            mesh: &mut self.mesh,
-            actions: &mut self.actions,
-            stats: &mut self.stats,
-        };
-        (&mut self.mailroom, around)
-    }
-
-    fn peer(&self, id: ConnectionId) -> &Peer {
-        &self.peers[id.index()]
-    }
-
-    fn peer_mut(&mut self, id: ConnectionId) -> &mut Peer {
-        &mut self.peers[id.index()]
-    }
-
-    fn connection(&mut self, id: ConnectionId) -> &mut Connection {
-        &mut self.peer_mut(id).connection
-    }
-
-    /// The connection, if it is still the one that the id was made for.
-    fn live_peer(&mut self, id: ConnectionId) -> Option<&mut Peer> {
-        self.peers.get_mut(id.index()).filter(|peer| peer.id == id)
-    }
-
-    fn touch(&mut self, id: ConnectionId) {
-        let peer = self.peer_mut(id);
-        if !peer.touched {
-            peer.touched = true;
-            self.touched.push(id);
-        }
-    }
-
-    /// Sees to it that the wheel looks at the connection when it is next due.
-    fn arm(&mut self, id: ConnectionId) {
-        let Some(peer) = self.live_peer(id) else { return };
-        if let Some(due) = peer.connection.poll_timeout()
-            && due < peer.armed_at
-        {
-            peer.armed_at = due;
-            self.wheel.insert(id, due);
-        }
-    }
-
-    /// Handles what a connection has to say.
-    fn poll_connection(&mut self, id: ConnectionId) {
-        let now = self.now;
-        while let Some(peer) = self.live_peer(id) {
-            if let Some((session, part, end)) = peer.connection.poll_message() {
-                self.part_received(id, session, part, Some(end));
-            } else if let Some(event) = peer.connection.poll(now) {
-                self.connection_event(id, event);
-            } else {
-                break;
-            }
-        }
-        self.send_acknowledged();
-        if self.live_peer(id).is_some() {
-            self.touch(id);
-        }
-    }
-
-    fn insert_peer(&mut self, make: impl FnOnce(ConnectionId) -> Peer) -> ConnectionId {
-        let entry = self.peers.vacant_entry();
-        let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
-        self.next_generation = self.next_generation.wrapping_add(1);
-        entry.insert(make(id));
-        self.stats.connections += 1;
-        self.touch(id);
-        id
-    }
-
-    fn connection_event(&mut self, id: ConnectionId, event: Event) {
-        let event = match self.peer(id).relay {
-            Some(relay) => self.link_event(id, relay, event),
-            None => Some(event),
-        };
-        let Some(event) = event else { return };
-        match event {
-            Event::Connect(connect) => self.connect_received(id, *connect),
-            Event::ConnectAuthenticate { token } => self.connect_authenticate_received(id, &token),
-            Event::Open(open) => self.open_received(id, open),
-            Event::FanoutOpen(open) => self.fanout_open_received(id, open),
-            Event::SessionReady(session) => {
-                if !self.presence_ready(id, session) {
-                    self.outlet_ready(id, session);
-                }
-            }
-            Event::SessionStopped(_) => {}
-            Event::SessionRefused { session, .. } => {
-                self.outlet_gone(id, session);
-                self.presence_session_gone(id, session);
-            }
-            Event::SessionClosed { session, .. } => {
-                self.end_sender(id, session, EndedBy::Sender);
-                self.outlet_gone(id, session);
-                self.detach(id, session);
-                self.presence_session_gone(id, session);
-            }
-            Event::MessageTooLong(session) => {
-                self.end_sender(id, session, EndedBy::Relay);
-                self.presence_session_gone(id, session);
-            }
-            Event::Attach(request) => self.attach_received(id, request),
-            Event::AttachAuthenticate { event, token } => {
-                self.attach_authenticate_received(id, event, &token)
-            }
-            Event::Register(request) => self.register_received(id, request),
-            Event::Part { session, part, end } => self.part_received(id, session, part, end),
-            Event::Acknowledged { tag: NOTIFY_TAG, count, .. } => self.presence_acknowledged(id, count),
-            Event::Acknowledged { tag, count, .. } => self.outlet_acknowledged(tag, count),
-            Event::Ended(how) => self.clean_up(id, how),
-            // Of the sessions that we open, only those to other relays have several recipients.
-            Event::SessionStatus(_) => {}
-            Event::ConnectResponse { .. } | Event::AttachResponse { .. } | Event::RegisterResponse { .. } => {
-                debug_assert!(false, "a relay asks for none of these, but as the caller of another");
-            }
-        }
-    }
-
-    /// A connection has ended: whatever it had in the relay goes, and its unacknowledged mail is delivered again.
-    fn clean_up(&mut self, id: ConnectionId, how: Ended) {
-        self.send_acknowledged();
-        let peer = self.peer_mut(id);
-        if std::mem::replace(&mut peer.cleaned, true) {
-            return;
-        }
-        let senders: Vec<_> = peer.senders.keys().copied().collect();
-        let outlets: Vec<_> = peer.outlets.keys().copied().collect();
-        let collects = std::mem::take(&mut peer.collects);
-        peer.attachments.clear();
-        peer.challenge = None;
-        let device = peer.device.take();
-        let authenticated = peer.authenticated;
-        self.no_stranger(id);
-        self.presence_connection_gone(id);
-        if let Some(device) = device.as_ref().filter(|_| authenticated)
-            && let Some(connections) = self.devices.get_mut(device)
-        {
-            *connections -= 1;
-            if *connections == 0 {
-                self.devices.remove(device);
-            }
-        }
-        for session in senders {
-            self.end_sender(id, session, EndedBy::Relay);
-        }
-        if let Some(relay) = self.peer(id).relay {
-            self.link_lost(id, relay, how);
-        }
-        for (shard, target) in collects {
-            self.mesh.send(shard, MeshItem::Uncollect { target, connection: id });
-        }
-        for session in outlets {
-            self.outlet_gone(id, session);
-        }
-        self.actions.push_back(Action::Ended { connection: id, device, how });
-    }
-
-    fn mesh_item(&mut self, from: ShardId, item: MeshItem) {
-        match item {
-            MeshItem::OpenRoute { route, family, recipients } => {
-                self.in_mailroom(|room, _| room.open_route(from, route, family, &recipients));
-            }
-            MeshItem::OpenLeg { route, relay, resource, recipients } => {
-                self.open_leg(from, route, relay, resource, recipients);
-            }
-            MeshItem::Hold { route, held } => self.hold(route, held),
-            MeshItem::RouteEnded { route } => self.route_ended(route),
-            MeshItem::CloseRoute { route } if self.gateway.has(from, route) => self.close_leg(from, route),
-            MeshItem::CloseRoute { route } => {
-                self.in_mailroom(|room, around| room.close_route(around, from, route));
-            }
-            MeshItem::Deposit(part) => self.deposited(from, part),
-            MeshItem::Released { deposit, bytes } => self.released(deposit, bytes),
-            MeshItem::Completed(run) => {
-                run.into_iter().for_each(|(deposit, bytes)| self.completed(deposit, u64::from(bytes)));
-            }
-            MeshItem::Fault { route, recipients, status } => self.fault(route, &recipients, status),
-            MeshItem::Collect { target, connection } => {
-                self.in_mailroom(|room, around| room.collect(around, from, target, connection));
-            }
-            MeshItem::Uncollect { target, connection } => {
-                self.in_mailroom(|room, around| room.uncollect(around, from, target, connection));
-            }
-            MeshItem::OpenOutlet { connection, mailbox, epoch, address } => {
-                self.open_outlet(from, connection, mailbox, epoch, &address);
-            }
-            MeshItem::OutletReady { mailbox, epoch, outlet, window } => {
-                self.in_mailroom(|room, around| {
-                    room.outlet_ready(around, from, mailbox, epoch, outlet, window)
-                });
-            }
-            MeshItem::OutletClosed { mailbox, epoch } => {
-                self.in_mailroom(|room, around| room.outlet_closed(around, mailbox, epoch));
-            }
-            MeshItem::Deliver(part) => self.deliver(part),
-            MeshItem::Credit { mailbox, epoch, cost } => {
-                self.in_mailroom(|room, around| room.credit(around, mailbox, epoch, cost));
-            }
-            MeshItem::Acknowledged { mailbox, epoch, count } => {
-                self.in_mailroom(|room, around| room.acknowledged(around, mailbox, epoch, count));
-            }
-            MeshItem::CloseOutlet { outlet } => self.close_outlet(outlet),
-            MeshItem::Presence(notes) => self.presence_notes(from, notes),
-            MeshItem::Order(order, receipt) => self.obey(&order, &receipt),
-            MeshItem::Evict { target, connection, .. } => self.evict(connection, &target),
-        }
-    }
-
-    /// Sends a part to the mailroom or gateway. On this shard, where nothing is before it, that is there at once.
-    fn send_deposit(&mut self, to: ShardId, part: DepositPart) {
-        if to == self.shard && self.mesh.is_local_empty() {
-            self.deposited(to, part);
-        } else {
-            self.mesh.send(to, MeshItem::Deposit(part));
-        }
-    }
-
-    fn deposited(&mut self, from: ShardId, part: DepositPart) {
-        if self.gateway.has(from, part.route) {
-            return self.leg_deposit(from, part);
-        }
-        let (mailroom, mut around) = self.mailroom();
-        let Some(arrived) = mailroom.deposit(&mut around, from, part) else { return };
-        let mut all_on_its_way = true;
-        for place in 0..arrived.recipients() {
-            let (mailroom, mut around) = self.mailroom();
-            match mailroom.enqueue(&mut around, &arrived, place) {
-                Enqueued::Passed(to, outlet) => self.pass(to, outlet, arrived.key()),
-                Enqueued::OnItsWay => {}
-                Enqueued::Waits => all_on_its_way = false,
-            }
-        }
-        let (mailroom, mut around) = self.mailroom();
-        mailroom.enqueued(&mut around, arrived, all_on_its_way);
-    }
-
-    /// Gives a whole message to an outlet: here, where nothing is before it, out of the mailroom's own memory.
-    fn pass(&mut self, to: ShardId, outlet: OutletId, key: MessageKey) {
-        let at_once = to == self.shard && self.mesh.is_local_empty();
-        if at_once && self.deliver_whole(outlet, key) {
-            return;
-        }
-        let part = self.mailroom.whole_part(key, outlet);
-        match at_once {
-            true => self.deliver(part),
-            false => self.mesh.send(to, MeshItem::Deliver(part)),
-        }
-    }
-
-    /// Lets the rooms of this shard say to each other what they have to say.
-    fn settle(&mut self) {
-        loop {
-            self.post_presence(self.shard);
-            while let Some(item) = self.mesh.next_local() {
-                self.mesh_item(self.shard, item);
-            }
-            self.send_credits();
-            self.resume_stopped();
-            if self.mesh.is_local_empty() && !self.presence.has_notes(self.shard) {
-                return;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::IdentityUrl;
+    use crate::address::{AccountUrl, IdentityUrl};
     use crate::directory::{AccountRecord, DeviceRecord, IdentityRecord, Unreadable};
     use crate::sstp::connection::Endpoint;
     use crate::sstp::text::Text;

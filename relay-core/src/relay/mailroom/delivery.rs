@@ -4,7 +4,8 @@
 //! wholly given to the outlet; and the fetch cursor, from which payload is got next. Losing the delivery sends all three back
 //! to the front: what was not acknowledged is delivered again.
 
-use super::{Message, MessageKey};
+use super::MessageKey;
+use super::message::Message;
 use crate::relay::home::ShardId;
 use crate::relay::mesh::{ConnectionId, DeliveryPart, Epoch, OutletId, part_cost};
 use crate::store::{Chain, Position};
@@ -157,7 +158,7 @@ impl Delivery {
         if !is_free || !message.is_whole() || !message.is_deliverable(now) {
             return None;
         }
-        *credit -= i64::from(part_cost(message.bytes() as u32));
+        *credit -= i64::from(part_cost(message.bytes as u32));
         self.handed += 1;
         self.fetch_message += 1;
         Some((*shard, *outlet))
