@@ -64,10 +64,10 @@ impl Relay {
     }
 
     pub(super) fn insert_peer(&mut self, make: impl FnOnce(ConnectionId) -> Peer) -> ConnectionId {
-        let entry = self.peers.vacant_entry();
-        let id = ConnectionId { index: entry.key() as u32, generation: self.next_generation };
-        self.next_generation = self.next_generation.wrapping_add(1);
-        entry.insert(make(id));
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let name = |index: usize| ConnectionId { index: index as u32, generation };
+        let id = name(self.peers.insert_with(|index| make(name(index))));
         self.stats.connections += 1;
         self.touch(id);
         id

@@ -75,7 +75,7 @@ impl Relay {
     /// Looks at the next connections; those who are still there on another day are noted again.
     pub(super) fn note_who_stays(&mut self) {
         let today = Day::of(self.now);
-        let capacity = self.peers.capacity();
+        let capacity = self.peers.end();
         let end = (self.seen.from + CONNECTIONS).min(capacity);
         for index in self.seen.from..end {
             let stays =

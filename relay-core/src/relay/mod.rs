@@ -34,6 +34,7 @@ mod rooms;
 mod routes;
 mod stats;
 mod strangers;
+mod table;
 mod wheel;
 
 pub use action::{Action, ReadToken, SecurityFailure};
@@ -65,12 +66,12 @@ use origin::Origin;
 use outlet::Outlet;
 use peer::Peer;
 use presence::Presence;
-use slab::Slab;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use strangers::Strangers;
+use table::Table;
 use wheel::TimerWheel;
 
 /// How often expired mail is looked for.
@@ -87,7 +88,7 @@ pub struct Relay {
     directory: Box<dyn Directory>,
     entropy: Box<dyn Entropy>,
     now: Timestamp,
-    peers: Slab<Peer>,
+    peers: Table<Peer>,
     next_generation: u32,
     strangers: Strangers,
     /// Authenticated connections of each device.
@@ -96,7 +97,7 @@ pub struct Relay {
     origin: Origin,
     mailroom: Mailroom,
     gateway: Gateway,
-    outlets: Slab<Outlet>,
+    outlets: Table<Outlet>,
     next_outlet: u32,
     /// A run of acknowledgements of one outlet's messages, not yet sent to its mailroom.
     acknowledged: Option<(ShardId, MailboxId, Epoch, u32)>,
@@ -149,12 +150,12 @@ impl Relay {
             directory,
             entropy,
             now,
-            peers: Slab::new(),
+            peers: Table::new(),
             next_generation: 0,
             devices: HashMap::new(),
             seen: Seen::default(),
             mailroom: Mailroom::new(next_record),
-            outlets: Slab::new(),
+            outlets: Table::new(),
             next_outlet: 0,
             acknowledged: None,
             credited: Vec::new(),

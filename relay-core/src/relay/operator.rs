@@ -203,7 +203,7 @@ impl Relay {
     /// Lists connections by index.
     pub fn list_connections(&self, page: Page, whom: &Whom) -> Listed<ConnectionView> {
         let mut entries = Vec::new();
-        let end = page.from.saturating_add(page.look_at).min(self.peers.capacity());
+        let end = page.from.saturating_add(page.look_at).min(self.peers.end());
         for index in page.from..end {
             if entries.len() == page.most {
                 return Listed { entries, next: Some(index) };
@@ -212,7 +212,7 @@ impl Relay {
                 entries.push(view(peer));
             }
         }
-        Listed { entries, next: (end < self.peers.capacity()).then_some(end) }
+        Listed { entries, next: (end < self.peers.end()).then_some(end) }
     }
 
     /// Lists those mailboxes of a page that come first in `order`; without mail, or for

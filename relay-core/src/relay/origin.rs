@@ -8,6 +8,7 @@ use super::gateway::{self, EndedBy, RemoteGroups, RemoteRelay, RouteState};
 use super::mesh::{ConnectionId, DepositId, DepositPart, MeshItem, RouteId, RouteRecipient};
 use super::peer::{Sender, SenderRoute, Stopped};
 use super::routes::{self, Group};
+use super::table::Table;
 use super::{Action, Relay};
 use crate::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
 use crate::directory::Unreadable;
@@ -18,7 +19,6 @@ use crate::sstp::profile::{RESOURCE_WAN_DPP, flags};
 use crate::sstp::text::Text;
 use crate::sstp::{CloseReason, OpenResponseId, SessionId, StatusId, Version};
 use crate::time::Timestamp;
-use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 
@@ -46,9 +46,9 @@ pub(super) struct RouteSource {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
-    routes: Slab<RouteSource>,
+    routes: Table<RouteSource>,
     next_generation: u32,
-    deposits: Slab<Deposit>,
+    deposits: Table<Deposit>,
     /// Of these, messages whose end has arrived.
     ended: usize,
     /// Payload bytes in flight, all connections together.

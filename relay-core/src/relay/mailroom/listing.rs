@@ -7,13 +7,13 @@ use std::cmp::Reverse;
 impl Mailroom {
     /// See [`crate::relay::Relay::list_mailboxes`].
     pub(in crate::relay) fn list(&self, page: Page, order: MailboxOrder) -> Listed<MailboxView> {
-        let end = page.from.saturating_add(page.look_at).min(self.mailboxes.capacity());
+        let end = page.from.saturating_add(page.look_at).min(self.mailboxes.end());
         let found = (page.from..end).filter_map(|index| self.mailboxes.get(index));
         let views = found.filter(|mailbox| !mailbox.queue.is_empty()).map(|mailbox| self.view(mailbox));
         let mut entries: Vec<_> = views.filter(|view| view.rank(order) > 0).collect();
         entries.sort_by_key(|view| Reverse(view.rank(order)));
         entries.truncate(page.most);
-        Listed { entries, next: (end < self.mailboxes.capacity()).then_some(end) }
+        Listed { entries, next: (end < self.mailboxes.end()).then_some(end) }
     }
 
     fn view(&self, mailbox: &Mailbox) -> MailboxView {

@@ -24,6 +24,7 @@ mod sweep;
 use super::home::ShardId;
 use super::last_seen::Day;
 use super::mesh::{ConnectionId, Epoch, MailboxId, Mesh, OutletId, RouteId, RouteRecipient, Target};
+use super::table::Table;
 use super::{Action, RelayStats};
 use crate::address::{DeviceUrl, IdentityUrl, MailboxAddress};
 use crate::directory::Directory;
@@ -148,12 +149,12 @@ impl Default for TargetState {
 #[derive(Debug)]
 pub(super) struct Mailroom {
     routes: HashMap<(ShardId, u32), Route>,
-    messages: Slab<Message>,
-    mailboxes: Slab<Mailbox>,
+    messages: Table<Message>,
+    mailboxes: Table<Mailbox>,
     by_address: HashMap<Arc<MailboxAddress>, MailboxId>,
     targets: HashMap<Target, TargetState>,
     subjects: HashMap<Subject, u32>,
-    usage: Slab<Usage>,
+    usage: Table<Usage>,
     appends: Appends,
     redeposits: Redeposits,
     /// Reads under way: which delivery they are for, and their place in it.
@@ -170,12 +171,12 @@ impl Mailroom {
     pub(super) fn new(next_record: u64) -> Self {
         Self {
             routes: HashMap::new(),
-            messages: Slab::new(),
-            mailboxes: Slab::new(),
+            messages: Table::new(),
+            mailboxes: Table::new(),
             by_address: HashMap::new(),
             targets: HashMap::new(),
             subjects: HashMap::new(),
-            usage: Slab::new(),
+            usage: Table::new(),
             appends: Appends::default(),
             redeposits: Redeposits::default(),
             reads: Slab::new(),

@@ -94,9 +94,9 @@ impl Mailroom {
     }
 
     pub(in crate::relay) fn list_messages(&self, page: Page) -> Listed<RecordId> {
-        let end = page.from.saturating_add(page.look_at).min(self.messages.capacity());
+        let end = page.from.saturating_add(page.look_at).min(self.messages.end());
         let found = (page.from..end).filter_map(|index| self.messages.get(index));
         let entries = found.map(|message| message.id).take(page.most).collect();
-        Listed { entries, next: (end < self.messages.capacity()).then_some(end) }
+        Listed { entries, next: (end < self.messages.end()).then_some(end) }
     }
 }

@@ -46,7 +46,7 @@ impl Mailroom {
     /// Looks at the next mailboxes that nobody collects from, and drops some of their mail if its time has come; called now
     /// and then, it gets round to all. Says whether more is to be dropped at once.
     pub(in crate::relay) fn sweep(&mut self, around: &mut Surroundings<'_>, rules: SweepRules) -> bool {
-        let end = (self.sweep.from + MAILBOXES).min(self.mailboxes.capacity());
+        let end = (self.sweep.from + MAILBOXES).min(self.mailboxes.end());
         let mut left = MESSAGES;
         let mut look_ups = LOOK_UPS;
         while self.sweep.from < end {
@@ -70,7 +70,7 @@ impl Mailroom {
             self.drop_if_unused(MailboxId(index as u32));
             self.sweep = Sweep { from: index + 1, purging: None };
         }
-        if end == self.mailboxes.capacity() {
+        if end == self.mailboxes.end() {
             self.sweep.from = 0;
         }
         false
