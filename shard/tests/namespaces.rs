@@ -190,6 +190,10 @@ impl Sender {
 
     async fn send(&mut self, bytes: usize) -> Vec<(u16, StatusId)> {
         let outcome = self.person.send(self.message(bytes)).await;
+        self.note(outcome)
+    }
+
+    fn note(&mut self, outcome: Result<Receipt, SendError>) -> Vec<(u16, StatusId)> {
         self.outcomes.push(outcome.clone());
         outcome.expect("there is always somebody left who gets it").failed
     }
@@ -203,9 +207,25 @@ impl Sender {
         }
     }
 
-    /// Sends a long message while something happens.
+    /// Sends a long message while something happens. The sender goes on talking to the neighbour meanwhile: the relay would
+    /// else take it for idle about when it gives the silent link up, and it would send the message again.
     async fn send_while(&mut self, event: impl Future<Output = ()>) -> Vec<(u16, StatusId)> {
-        tokio::join!(self.send(LONG), event).0
+        let person = &self.person;
+        let talk = async {
+            loop {
+                tokio::time::sleep(IDLE / 6).await;
+                let word = u32::MAX.to_le_bytes().to_vec();
+                let word = Message::to_recipient(self.to[0].clone()).body(word);
+                // It is acknowledged behind the long one, for which nobody here waits.
+                drop(in_time(person.client.send(word)).await.unwrap());
+            }
+        };
+        let both = async { tokio::join!(person.send(self.message(LONG)), event).0 };
+        let outcome = tokio::select! {
+            outcome = both => outcome,
+            never = talk => never,
+        };
+        self.note(outcome)
     }
 }
 
