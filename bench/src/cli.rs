@@ -23,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   relay-bench run online                             messages a second between people who are connected
   relay-bench run online --rate 200000               latency at a rate, a stall included
   relay-bench run durable --payload 4096 --json      messages a second onto the disk, for programs
+  relay-bench connections --max                      as many connections as this machine allows
   relay-bench compare --quick                        beside NATS, JetStream, Redis streams and Mosquitto
   relay-bench report --quick                         all of it on one page
 
@@ -37,6 +38,14 @@ enum Command {
         workload: Workload,
         /// Print one JSON object
         #[arg(long, global = true)]
+        json: bool,
+    },
+    /// The same as `run connections`: how many does the relay hold, and what does each cost?
+    Connections {
+        #[command(flatten)]
+        options: connections::Connections,
+        /// Print one JSON object
+        #[arg(long)]
         json: bool,
     },
     /// Is the relay faster than NATS, JetStream, Redis streams and Mosquitto at the same work, and how far is it from what
@@ -122,6 +131,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     crate::children::guard().map_err(Failure::system("signal handler"))?;
     match arguments.command {
         Command::Run { workload, json } => workload.run()?.print(json),
+        Command::Connections { options, json } => Workload::Connections(options).run()?.print(json),
         Command::Hold(options) => holder::run(&options)?,
         Command::Report(options) => page::run(&options)?,
         Command::Compare { options, json } => compare::run(&options, json)?,
@@ -137,5 +147,11 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn connections_may_be_asked_for_by_themselves() {
+        let asked = Arguments::try_parse_from(["relay-bench", "connections", "--max", "--json"]).unwrap();
+        assert!(matches!(asked.command, Command::Connections { options, json: true } if options.max));
     }
 }
