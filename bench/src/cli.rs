@@ -41,7 +41,8 @@ enum Command {
         json: bool,
     },
     /// The same as `run connections`: how many does the relay hold, and what does each cost?
-    Connections {
+    #[command(name = "connections")]
+    RunConnections {
         #[command(flatten)]
         options: connections::Connections,
         /// Print one JSON object
@@ -131,7 +132,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     crate::children::guard().map_err(Failure::system("signal handler"))?;
     match arguments.command {
         Command::Run { workload, json } => workload.run()?.print(json),
-        Command::Connections { options, json } => Workload::Connections(options).run()?.print(json),
+        Command::RunConnections { options, json } => Workload::Connections(options).run()?.print(json),
         Command::Hold(options) => holder::run(&options)?,
         Command::Report(options) => page::run(&options)?,
         Command::Compare { options, json } => compare::run(&options, json)?,
@@ -152,6 +153,6 @@ mod tests {
     #[test]
     fn connections_may_be_asked_for_by_themselves() {
         let asked = Arguments::try_parse_from(["relay-bench", "connections", "--max", "--json"]).unwrap();
-        assert!(matches!(asked.command, Command::Connections { options, json: true } if options.max));
+        assert!(matches!(asked.command, Command::RunConnections { options, json: true } if options.max));
     }
 }
