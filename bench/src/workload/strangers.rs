@@ -54,9 +54,9 @@ pub(crate) struct Strangers {
 pub(crate) fn run(options: &Strangers) -> Result<Report, Failure> {
     options.check()?;
     let keys = Arc::new(make_keys(Profile::Modern));
-    // The last user is the one whose Connect was overheard.
     let processors = Processors::divide()?;
     let (relay, decoy) = processors.start(|| {
+        // The last user is the one whose Connect was overheard.
         let relay = RelayProcess::start(&options.relay, options.talk.users() + 1, keys)?;
         Ok((relay, Decoy::start().map_err(Failure::system("decoy"))?))
     })?;

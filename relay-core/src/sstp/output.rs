@@ -129,6 +129,26 @@ impl OutputQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sstp::command::{Command, Message};
+
+    /// It writes the three commands by itself, the commonest ones in one piece.
+    #[test]
+    fn a_whole_message_is_its_three_commands() {
+        for tail in [&b"\0"[..], b"", b"ref\0", b"\0\x01\0\0\0"] {
+            for length in [1, 100, COPY_BELOW - 1, COPY_BELOW, MAX_DATA_BYTES] {
+                let (session, payload) = (SessionId(0x0102_0304), Bytes::from(vec![7; length]));
+                let message =
+                    Message { session, message_count: 0x0506_0708, flags: 0x11, tail: tail.to_vec().into() };
+                let mut commands = BytesMut::new();
+                Command::Message(message).encode(&mut commands);
+                Command::Data { session, payload: payload.clone() }.encode(&mut commands);
+                Command::EndMessage { session }.encode(&mut commands);
+                let mut queue = OutputQueue::default();
+                queue.whole_message(session, 0x0506_0708, 0x11, tail, &payload);
+                assert_eq!((queue.len(), queue.take()), (commands.len(), commands.freeze()));
+            }
+        }
+    }
 
     #[test]
     fn what_is_gathered_and_advanced_is_what_was_queued() {

@@ -44,6 +44,16 @@ pub(super) struct StoredPart {
     pub(super) state: PartState,
 }
 
+impl StoredPart {
+    /// Where its payload lies if it is not in memory.
+    fn on_disk(&self) -> Option<Position> {
+        match self.state {
+            PartState::Durable(position) if self.bytes > 0 => Some(position),
+            _ => None,
+        }
+    }
+}
+
 /// A message with recipients here.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -110,7 +120,7 @@ impl Message {
     /// Whether it is one part that is in memory.
     pub(super) fn is_whole(&self) -> bool {
         match &self.parts[..] {
-            [part] => part.bytes == 0 || !matches!(part.state, PartState::Durable(_)),
+            [part] => part.on_disk().is_none(),
             _ => false,
         }
     }
@@ -129,10 +139,7 @@ impl Message {
     /// A part's payload if it is in memory, else where it lies; and its length.
     pub(super) fn part(&self, index: u32) -> (Result<Chain, Position>, u32) {
         let part = &self.parts[index as usize];
-        let payload = match part.state {
-            PartState::Durable(position) if part.bytes > 0 => Err(position),
-            _ => Ok(part.payload.clone()),
-        };
+        let payload = part.on_disk().map_or_else(|| Ok(part.payload.clone()), Err);
         (payload, part.bytes)
     }
 
