@@ -9,8 +9,13 @@ use crate::log::{FAMILIES, MailboxLog, State};
 use crate::record::{Seed, Stamp};
 use crate::segment::{BLOCK, SegmentFile};
 use futures_lite::future::zip;
+use futures_util::stream::{self, StreamExt};
 use relay_core::store::{Family, LogEntry, Position, RecordId};
 use std::cell::Cell;
+use std::future::ready;
+
+/// Pieces of a batch that are written at the same time; each is up to a MiB of memory.
+const PIECES_AT_A_TIME: usize = 4;
 
 /// A record that got its place.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +44,8 @@ struct Room<F> {
 }
 
 impl<D: Disk> MailboxLog<D> {
-    /// Appends one batch and makes it durable: few writes, and one fdatasync for each segment that it touches, which is
-    /// one per family but for the batch that fills a segment up. Answers a position for every
-    /// [`LogEntry::Part`], in order.
+    /// Appends one batch and makes it durable: few writes into each segment that it touches, which is one per family but for
+    /// the batch that fills a segment up. Answers a position for every [`LogEntry::Part`], in order.
     ///
     /// Poll it to its end: a dropped append counts as failed.
     ///
@@ -142,6 +146,7 @@ impl<D: Disk> MailboxLog<D> {
         result
     }
 
+    /// Writes what got room, a few pieces at a time. All have their places when it ends, whether or not it succeeds.
     async fn write_pieces(
         &self,
         room: &Room<D::File>,
@@ -149,21 +154,23 @@ impl<D: Disk> MailboxLog<D> {
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
     ) -> Result<(), StorageError> {
-        for (piece, ordinal) in room.pieces.iter().zip(&room.ordinals) {
+        let pieces = room.pieces.iter().zip(&room.ordinals);
+        let writes = stream::iter(pieces).map(|(piece, ordinal)| {
             let stamp = Stamp { batch: batch.number, ordinal: *ordinal };
-            self.write_piece(room, (piece, stamp), list, batch, placed).await?;
-        }
-        Ok(())
+            let buffer = self.fill_piece(room, (piece, stamp), list, batch, placed);
+            room.file.write(buffer, piece.offset)
+        });
+        writes.buffer_unordered(PIECES_AT_A_TIME).fold(Ok(()), |all, one| ready(all.and(one))).await
     }
 
-    async fn write_piece(
+    fn fill_piece(
         &self,
         room: &Room<D::File>,
         (piece, stamp): (&Piece, Stamp),
         list: &[Encoded],
         batch: Batch<'_>,
         placed: &mut Vec<Placed>,
-    ) -> Result<(), StorageError> {
+    ) -> <D::File as DiskFile>::Buffer {
         let mut buffer = room.file.buffer(piece.bytes as usize);
         let seed = Seed::new(self.manifest.salt, room.number);
         let content = (batch.entries, batch.headers);
@@ -173,11 +180,11 @@ impl<D: Disk> MailboxLog<D> {
             position: Position { segment: room.number, offset, length: list[index].length },
         }));
         self.state.borrow_mut().done.bytes_written += piece.bytes;
-        room.file.write(buffer, piece.offset).await
+        buffer
     }
 
     async fn sync(&self, file: &SegmentFile<D::File>) -> Result<(), StorageError> {
-        self.state.borrow_mut().done.fdatasyncs += 1;
+        self.state.borrow_mut().done.syncs += 1;
         file.sync().await
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use relay_core::store::{Family, LogEntry, PART_BYTES};
 use rkyv::util::AlignedVec;
 
-/// The most bytes that one write carries, but for a single larger record.
-const PIECE_BYTES: u64 = 1024 * 1024;
+/// The most bytes that one write carries, but for a single larger record. Tests have batches of several writes without being large.
+const PIECE_BYTES: u64 = if cfg!(test) { 2 * BLOCK } else { 1024 * 1024 };
 
 /// The family that an entry goes to.
 pub(crate) fn family_of(entry: &LogEntry) -> Family {

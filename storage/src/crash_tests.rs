@@ -130,11 +130,10 @@ impl Life {
     }
 }
 
-fn record(steps: &[Step], segment_bytes: u64) -> Recording {
-    let disk = SimulatedDisk::new();
+fn record(disk: &SimulatedDisk, steps: &[Step], segment_bytes: u64) -> Recording {
     disk.record();
     let (moments, emptied) = block_on(async {
-        let mut life = Life::begin(&disk, segment_bytes, Model::default()).await;
+        let mut life = Life::begin(disk, segment_bytes, Model::default()).await;
         life.live_through(steps).await;
         life.reopen().await;
         (life.moments, life.emptied)
@@ -200,7 +199,7 @@ struct Count {
 }
 
 fn crash_everywhere(name: &str, steps: &[Step], segment_bytes: u64) -> (Count, u64) {
-    let recording = record(steps, segment_bytes);
+    let recording = record(&SimulatedDisk::new(), steps, segment_bytes);
     let mut count = Count::default();
     for (point, (world, mark)) in recording.worlds.iter().enumerate() {
         count.points += 1;
@@ -304,7 +303,9 @@ proptest! {
         steps in prop::collection::vec(step(), 1..16), seed: u64, large: bool,
     ) {
         let segment_bytes = if large { 2 * SMALL } else { SMALL };
-        let recording = record(&steps, segment_bytes);
+        let disk = SimulatedDisk::new();
+        disk.be_restless(seed);
+        let recording = record(&disk, &steps, segment_bytes);
         let points = recording.worlds.len();
         for (point, (world, mark)) in recording.worlds.iter().enumerate() {
             if !(point as u64 ^ seed).is_multiple_of(1 + points as u64 / 24) {

@@ -3,6 +3,7 @@
 use crate::disk::{Disk, DiskFile, ReadBlocks, create_durably, names_in, read_beginning};
 use crate::events;
 use glommio::io::{Directory, DmaBuffer, DmaFile, OpenOptions, ReadResult};
+use rustix::fs::OFlags;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,10 @@ use std::rc::Rc;
 const LOCK_TEXT: &[u8] =
     b"Whoever holds the lock on this file is the relay that this mailbox log belongs to.\n";
 const LOCK_BYTES: usize = 4096;
+
+/// A write ends when it is durable, with all that is needed to read it again. It takes the ring once instead of twice, and on
+/// disks that can write through their cache nothing else has to leave it.
+const DURABLE_WRITES: i32 = OFlags::DSYNC.bits() as i32;
 
 /// The disk as the kernel gives it. For use on a glommio executor only.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +60,8 @@ impl Disk for DirectDisk {
     }
 
     async fn open(&self, path: &Path) -> io::Result<DirectFile> {
-        let file = OpenOptions::new().read(true).write(true).dma_open(path).await?;
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(DURABLE_WRITES).dma_open(path).await?;
         let size = file.file_size().await?;
         Ok(DirectFile { file: Rc::new(file), size })
     }
@@ -63,7 +69,7 @@ impl Disk for DirectDisk {
     /// All blocks are allocated, so that no later write changes more than data.
     async fn create(&self, path: &Path, size: u64) -> io::Result<DirectFile> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        options.read(true).write(true).create(true).truncate(true).mode(0o600).custom_flags(DURABLE_WRITES);
         let file = options.dma_open(path).await?;
         if let Err(error) = file.pre_allocate(size, false).await {
             if let Err(left) = file.remove().await {
@@ -127,8 +133,9 @@ impl DiskFile for DirectFile {
         }
     }
 
+    /// See [`DURABLE_WRITES`]: nothing is left to do.
     async fn sync(&self) -> io::Result<()> {
-        Ok(self.file.fdatasync().await?)
+        Ok(())
     }
 
     async fn rename(&self, path: &Path) -> io::Result<()> {

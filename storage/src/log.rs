@@ -72,7 +72,7 @@ pub struct LogStats {
     /// Bytes written for batches, padding included.
     pub bytes_written: u64,
     /// Times that data was made durable.
-    pub fdatasyncs: u64,
+    pub syncs: u64,
     /// Segments that were emptied by moving what little was live in them.
     pub emptied_segments: u64,
 }

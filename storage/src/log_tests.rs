@@ -2,12 +2,13 @@
 //! spoils is reported.
 
 use super::*;
-use crate::directory::FREE_SEGMENTS;
+use crate::directory::{FREE_SEGMENTS, LOCK_NAME};
 use crate::{Damage, ReplayReport};
 use futures_lite::future::zip;
 use glommio::{LocalExecutorBuilder, Placement};
 use relay_core::address::{AccountUrl, DeviceUrl, IdentityUrl, MailboxAddress, ResourceUrl};
 use relay_core::store::{LogEntry, MessageHead, MessageHeader, Restored};
+use rustix::fs::OFlags;
 use std::fs::File;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
@@ -146,6 +147,37 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
     pending.into_iter().filter_map(|(_, output)| output).collect()
 }
 
+/// The flags with which this process holds the files in a directory open, as the kernel has them.
+fn open_flags(directory: &Path) -> Vec<OFlags> {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap());
+    let ours = descriptors.filter(|entry| {
+        std::fs::read_link(entry.path()).is_ok_and(|target| {
+            target.starts_with(directory) && target.file_name().is_some_and(|name| name != LOCK_NAME)
+        })
+    });
+    let flags = ours.map(|entry| {
+        let info = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(entry.file_name())).unwrap();
+        let octal = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        OFlags::from_bits_retain(u32::from_str_radix(octal, 8).unwrap())
+    });
+    flags.collect()
+}
+
+#[test]
+fn every_write_to_a_segment_is_durable_when_it_ends_whether_the_segment_is_new_or_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        for _ in 0..2 {
+            let (log, _) = open(&directory, 64 * KIB).await;
+            log.append(&[message(1, b"identity"), message(2, b"device")]).await.unwrap();
+            let flags = open_flags(&directory.path().canonicalize().unwrap());
+            assert!(flags.len() >= 2, "{flags:?}");
+            assert!(flags.iter().all(|flags| flags.contains(OFlags::DSYNC | OFlags::DIRECT)), "{flags:?}");
+            log.close().await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_log_may_be_named_by_a_relative_path() {
     let directory = tempfile::Builder::new().prefix("relative-log-").tempdir_in(".").unwrap();
@@ -170,7 +202,7 @@ fn a_confirmed_message_is_read_back_and_survives_a_reopen() {
         assert_eq!(log.read(positions[1]).await.unwrap(), payload(3, 5000));
         assert_eq!(log.read(positions[2]).await.unwrap(), payload(4, 0));
         let stats = log.stats();
-        assert_eq!((stats.batches, stats.records, stats.fdatasyncs, stats.segments), (1, 3, 2, 2));
+        assert_eq!((stats.batches, stats.records, stats.syncs, stats.segments), (1, 3, 2, 2));
         log.close().await.unwrap();
 
         let (log, replay) = open(&directory, 256 * KIB).await;

@@ -134,7 +134,7 @@ impl Worker {
             log_batches: log.batches,
             log_records: log.records,
             log_written_bytes: log.bytes_written,
-            log_syncs: log.fdatasyncs,
+            log_syncs: log.syncs,
             log_failures: self.meter.log_failures.get(),
             log_emptied_segments: log.emptied_segments,
             log_segments: log.segments,

@@ -44,7 +44,7 @@ pub(super) fn disk(root: &Root, needs: &Needs) -> Vec<Finding> {
 }
 
 const FILE_SYSTEM: &str =
-    "the log is written with direct I/O into files of fixed size, and each batch is one fdatasync";
+    "the log is written with direct I/O into files of fixed size, and each batch waits until it is durable";
 
 fn file_system(mount: &Mount) -> Finding {
     let works = ["ext4", "xfs"].contains(&mount.kind.as_str());
