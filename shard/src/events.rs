@@ -68,6 +68,8 @@ events! {
         "`messages` came back; `present` were there already, `expired` were too old, `unreadable` could not be read.";
     NOT_RESTORED = 117, Error, "a backup was not taken in to its end",
         "`error` says why. What was taken in stays, and is passed over when the backup is restored again.";
+    HUGE_PAGES_STAY = 118, Warn, "transparent huge pages could not be turned off",
+        "The kernel refused with `error`. The relay takes more memory, and growing may stop a shard for some milliseconds.";
     STOPPING = 120, Info, "stopping",
         "A signal asked the relay to end. It completes what it has, tells its peers when to return, and ends.";
     SHARD_STOPPED = 121, Info, "shard stopped",

@@ -2,6 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 use manual::Manual;
+use rustix::thread::disable_transparent_huge_pages;
 use shard::activation;
 use shard::init::{Reachable, identity, init_for};
 use shard::notify::{self, Watchdog};
@@ -255,10 +256,20 @@ fn finish(outcome: Outcome) -> ExitCode {
     }
 }
 
+/// Says so for the whole process. A system that has no huge pages has nothing to refuse.
+fn allow_huge_pages(allowed: bool) {
+    if let Err(error) = disable_transparent_huge_pages(!allowed)
+        && !allowed
+    {
+        tracing::warn!(event = events::HUGE_PAGES_STAY, %error, "transparent huge pages could not be turned off");
+    }
+}
+
 fn run(path: &Path, config: Config) -> Outcome {
     logging::start(&config.log);
     // Before any thread is there, so that none of them is hit by a signal meant for the process.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    allow_huge_pages(config.shards.huge_pages);
     let server = Server::start_with(&config, activation::inherit()?)?;
     let _watchdog = Watchdog::start(server.pulses())?;
     let mut running = Running::new(path, config, server);

@@ -32,6 +32,19 @@ async fn two_clients_that_are_online_talk() {
 }
 
 #[tokio::test]
+async fn the_relay_has_huge_pages_only_if_it_is_told_to() {
+    for allowed in [false, true] {
+        let relay = Relay::start(|config| config.shards.huge_pages = allowed);
+        // It serves, so it has said so to the kernel.
+        Person::register(&relay, SecurityProfile::Modern).await.client.close().await;
+        let process = relay.id().unwrap().as_raw_pid();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let enabled = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).unwrap();
+        assert_eq!(enabled.trim(), if allowed { "1" } else { "0" });
+    }
+}
+
+#[tokio::test]
 async fn acknowledged_mail_survives_sigkill_in_order() {
     let mut relay = Relay::start(|_| {});
     let alice = Person::register(&relay, SecurityProfile::Modern).await;
