@@ -232,7 +232,7 @@ events! {
         "As 4001.";
     MANAGER_GONE = 7109, Debug, "a management server's connection ended",
         "`error` says why.";
-    MANAGEMENT_PRIORITY = 7110, Debug, "the management thread runs at the usual priority",
+    USUAL_PRIORITY = 7110, Debug, "user records are written at the usual priority",
         "Loading many users may cost those who send mail a little.";
     MANAGEMENT_PANICKED = 7111, Error,
         "the management thread panicked; no management server was served since",

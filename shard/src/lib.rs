@@ -33,6 +33,7 @@ pub mod events;
 pub mod histogram;
 pub mod homes;
 pub mod init;
+mod leftover;
 pub mod letter;
 pub mod logging;
 pub mod management;

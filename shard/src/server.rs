@@ -7,6 +7,7 @@ use crate::descriptors::{self, Ear, Lines};
 use crate::dialer::Resolver;
 use crate::events;
 use crate::homes;
+use crate::leftover;
 use crate::letter::Letter;
 use crate::management::{Management, ManagementOptions};
 use crate::mesh::{Mesh, Sender};
@@ -146,7 +147,13 @@ impl Server {
         let peers = read_peers(config, &keys)?;
         let data = &config.relay.data_dir;
         make_directory(data)?;
-        let users = UserDatabase::open_with_cache(data.join("users"), config.storage.user_cache_bytes)?;
+        let clock = Clock::start();
+        // sled's threads inherit from whoever first has something written. All seven wake up for each write, and would do so
+        // before the shards.
+        let users = leftover::giving_way(|| {
+            let users = UserDatabase::open_with_cache(data.join("users"), config.storage.user_cache_bytes)?;
+            users.begin_noting_seen(clock.now().as_secs()).map(|()| users)
+        })?;
         let doors = Doors::open(config)?;
         let cores = place(&config.shards)?;
         let shards = cores.len() as u16;
@@ -157,8 +164,6 @@ impl Server {
         let lines =
             config.shards.own_descriptors.then(|| Lines::open(shards)).transpose().map_err(lines_failed)?;
         let mesh = Mesh::with_lines(shards, config.limits.mesh_queue_items, lines);
-        let clock = Clock::start();
-        users.begin_noting_seen(clock.now().as_secs())?;
         let judge = Judge {
             users: users.clone(),
             keys: keys.clone(),

@@ -45,6 +45,30 @@ async fn the_relay_has_huge_pages_only_if_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn threads_that_write_user_records_take_what_the_shards_leave() {
+    /// SCHED_IDLE, in the 39th field after a thread's name, which may hold anything but its last bracket.
+    const IDLE: &str = "5";
+    let mut relay = Relay::start(|_| {});
+    for _ in 0..2 {
+        Person::register(&relay, SecurityProfile::Modern).await.client.close().await;
+        let process = relay.id().unwrap().as_raw_pid();
+        let mut writers = 0;
+        for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+            // A thread may end meanwhile.
+            let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+            let (name, fields) = stat.rsplit_once(") ").unwrap();
+            if name.contains("(sled-io") {
+                writers += 1;
+                assert_eq!(fields.split(' ').nth(38), Some(IDLE), "{stat}");
+            }
+        }
+        assert!(writers > 0);
+        // The second time the database is there already.
+        relay.kill_and_restart();
+    }
+}
+
+#[tokio::test]
 async fn acknowledged_mail_survives_sigkill_in_order() {
     let mut relay = Relay::start(|_| {});
     let alice = Person::register(&relay, SecurityProfile::Modern).await;

@@ -1,7 +1,6 @@
 //! The management thread: serves management servers (SPMR over HTTP), one request at a time. It reads and writes the user
 //! database and waits for it; what concerns mail and connections it tells the shards in letters, and no shard ever waits
-//! for it. It takes what the machine has left (SCHED_IDLE), since a load of a million users must not cost those who send mail:
-//! whoever wakes up takes its processor at once, where the usual policy would let it have its slice of some milliseconds. Other
+//! for it. It takes what the machine has left (`leftover`), since a load of a million users must not cost those who send mail. Other
 //! threads do not wait for it while they hold a processor, since a shard that waits for a record gives its own one up.
 //!
 //! * `http`: from a socket to a request's body and back, within limits.
@@ -13,6 +12,7 @@ mod operations;
 mod orders;
 
 use crate::events;
+use crate::leftover;
 use crate::letter::Letter;
 use crate::mesh::Mesh;
 use operations::Operations;
@@ -24,7 +24,6 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use storage::UserDatabase;
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use tokio::sync::oneshot;
 
 /// Connections that may wait to be accepted.
@@ -72,13 +71,7 @@ impl Management {
         let (stop, stopped) = oneshot::channel();
         let addresses = options.settings.listen.clone();
         let work = move || {
-            if let Err(error) = give_way() {
-                tracing::debug!(
-                    event = events::MANAGEMENT_PRIORITY,
-                    ?error,
-                    "the management thread runs at the usual priority"
-                );
-            }
+            leftover::give_way();
             let limits = http::Limits::of(&options.settings);
             runtime.block_on(http::serve(listeners, limits, Operations::new(options), stopped));
         };
@@ -98,16 +91,6 @@ impl Management {
             );
         }
     }
-}
-
-/// Anything else that wants to run goes first.
-fn give_way() -> Result<(), thread_priority::Error> {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    thread_priority::set_thread_priority_and_policy(
-        thread_priority::thread_native_id(),
-        ThreadPriority::Min,
-        idle,
-    )
 }
 
 fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
