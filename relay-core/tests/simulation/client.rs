@@ -62,6 +62,7 @@ pub(crate) struct Client {
 /// What lasts as long as a connection.
 pub(crate) struct Online {
     pub(crate) connection: Connection,
+    connected_at: Timestamp,
     /// Position in the world's list of wires.
     pub(crate) wire: usize,
     habits: Habits,
@@ -116,6 +117,7 @@ impl Client {
         let connection = Connection::initiator(self.config.clone(), now, target, hello.token.clone());
         self.online = Some(Online {
             connection,
+            connected_at: now,
             wire,
             habits,
             hello,
@@ -137,7 +139,7 @@ impl Client {
     }
 
     /// The relay of a recipient, if it is not this client's.
-    fn elsewhere(&self, address: &MailboxAddress) -> Option<usize> {
+    pub(crate) fn elsewhere(&self, address: &MailboxAddress) -> Option<usize> {
         let account = self.people.accounts.iter().position(|account| account.url == address.account).unwrap();
         Some(account % self.relays).filter(|&relay| relay != self.relay())
     }
@@ -223,7 +225,7 @@ impl Client {
                 assert_eq!(response, OpenResponseId::Unknown, "a stream was refused");
                 self.stream_over(session, now);
             }
-            Event::SessionStatus(status) => self.faulted(&status),
+            Event::SessionStatus(status) => self.faulted(&status, model),
             Event::SessionClosed { session, reason: CloseReason::UserAuthenticationFailed } => {
                 let account = online.attached.remove(&session).expect("an account's session");
                 assert!(
@@ -239,11 +241,18 @@ impl Client {
                 ];
                 assert!(expected.contains(&reason), "a session was closed: {reason}");
                 online.receivers.remove(&session);
+                if let (CloseReason::QuotaWouldBeExceeded, Some(sender)) =
+                    (reason, online.senders.get(&session))
+                {
+                    let stream = &self.streams[sender.stream];
+                    assert!(!stream.fanout, "fanout was closed for one recipient's quota");
+                    model.refused_for_quota(stream.number, &stream.recipients[0]);
+                }
                 self.stream_over(session, now);
             }
             Event::Acknowledged { session, tag, count } => {
                 assert_eq!(count, 1, "every message has a number of its own");
-                self.acknowledged(session, tag as MessageNumber, model);
+                self.acknowledged(now, session, tag as MessageNumber, model);
             }
             Event::Open(open) => self.opened(&open, dice),
             Event::Part { session, part, end } => self.part(now, session, part, end, model, dice),
@@ -303,12 +312,12 @@ impl Client {
         }
     }
 
-    fn acknowledged(&mut self, session: SessionId, number: MessageNumber, model: &mut Model) {
+    fn acknowledged(&mut self, now: Timestamp, session: SessionId, number: MessageNumber, model: &mut Model) {
         let online = self.online.as_mut().expect("online");
         // On a session that was closed the message is taken for lost: it is in its stream's queue again.
         let Some(sender) = online.senders.get_mut(&session) else { return };
         assert_eq!(sender.unacknowledged.pop_front(), Some(number), "acknowledgements come in order");
-        model.acknowledged(number, &sender.faulted);
+        model.acknowledged(now, number, &sender.faulted);
     }
 
     /// What a stream has not had acknowledged is to be sent again.
@@ -369,7 +378,7 @@ impl Client {
         }
         part.payload.iter().for_each(|slice| receiver.payload.extend_from_slice(slice));
         let Some(end) = end else { return };
-        model.delivered(&receiver.mailbox, part.flags, &part.tail, &receiver.payload);
+        model.delivered(online.connected_at, &receiver.mailbox, part.flags, &part.tail, &receiver.payload);
         if dice.chance(online.habits.hoards) {
             online.finish.push((Timestamp(u64::MAX), end));
         } else if dice.chance(online.habits.dawdles) {
@@ -547,10 +556,11 @@ impl Online {
 }
 
 impl Client {
-    fn faulted(&mut self, status: &SessionStatus) {
+    fn faulted(&mut self, status: &SessionStatus, model: &Model) {
         let online = self.online.as_ref().expect("online");
         let Some(sender) = online.senders.get(&status.session) else { return };
-        let recipients = &self.streams[sender.stream].recipients;
+        let stream = &self.streams[sender.stream];
+        let recipients = &stream.recipients;
         let about_relay = !matches!(status.status, StatusId::QuotaWouldBeExceeded | StatusId::LockedOut);
         let plain = status.identity_url.is_empty() && recipients.len() == 1;
         let named: Vec<usize> = if plain && !about_relay {
@@ -570,6 +580,16 @@ impl Client {
             status.indexes.iter().map(|&index| usize::from(index)).collect()
         };
         assert!(!named.is_empty() && named.iter().all(|&place| place < recipients.len()), "{status:?}");
+        for recipient in named.iter().map(|&place| &recipients[place]) {
+            match status.status {
+                StatusId::QuotaWouldBeExceeded => model.refused_for_quota(stream.number, recipient),
+                StatusId::LockedOut => assert!(
+                    self.people.was_locked_out(&recipient.account),
+                    "{recipient:?} was refused as locked out"
+                ),
+                _ => {}
+            }
+        }
         let online = self.online.as_mut().expect("online");
         online.senders.get_mut(&status.session).expect("looked up above").faulted.extend(named);
     }

@@ -5,7 +5,9 @@
 //! begins with the 17th, so that `FURROW_SEED=17 FURROW_SEEDS=1` repeats one.
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod allowance;
 mod client;
+mod defaults;
 mod dice;
 mod disk;
 mod links;

@@ -161,6 +161,9 @@ impl World {
             Request::Quota(account, identity, bytes) => {
                 let url = &self.people.accounts[account].identities[identity];
                 self.people.set_quota(url, bytes);
+                if bytes.is_some() {
+                    self.model.own_quota(url);
+                }
                 management.quotas.insert((account, identity));
                 Some((account, Order::Quota([(url.clone(), bytes)].into())))
             }
@@ -196,6 +199,7 @@ impl World {
             Request::Purge(account) => self.model.purged(&self.people.accounts[account].url),
             Request::Quota(account, identity, None) => {
                 management.quotas.remove(&(account, identity));
+                self.model.no_own_quota(&self.people.accounts[account].identities[identity]);
             }
             Request::Quota(..) | Request::Enable(_) | Request::Quiesce(_) | Request::Resume(_) => {}
         }

@@ -1,7 +1,9 @@
 //! The world of one schedule: the shards of a relay with their mesh and disks, the wires and the clients, one clock, and the
 //! driver that a shard's brain asks for. It also breaks things, and in the end mends them and looks at what is left.
 
+use crate::allowance::Allowances;
 use crate::client::{Client, Habits, Stream};
+use crate::defaults::Defaults;
 use crate::dice::Dice;
 use crate::disk::{Disk, DiskFaults};
 use crate::links::{LinkFaults, Links, Place};
@@ -20,6 +22,7 @@ use relay_core::store::PART_BYTES;
 use relay_core::time::Timestamp;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Steps after which a healed world must be at rest.
 const PATIENCE: usize = 20_000;
@@ -48,6 +51,7 @@ pub(crate) struct World {
     clients: Vec<Client>,
     pub(crate) model: Model,
     pub(crate) management: Option<Management>,
+    pub(crate) defaults: Option<Defaults>,
     /// Messages not yet written by anybody.
     to_write: usize,
     /// A restart in order is under way.
@@ -69,6 +73,7 @@ impl World {
         let scenario = Scenario { calm: false, ..Scenario::draw(&mut dice) };
         let mut world = Self::of(seed, dice, scenario);
         world.management = Some(Management::new(seed, world.shards.len()));
+        world.defaults = Defaults::new(seed, &world.scenario);
         world
     }
 
@@ -86,8 +91,9 @@ impl World {
         let clients = (0..people.devices.len()).map(client).collect();
         let mut world = Self {
             now: Timestamp(1_700_000_000_000 + seed % 1000),
-            model: Model::new(scenario.calm),
+            model: Model::new(scenario.calm, Allowances::new(scenario.relays.iter().map(AsRef::as_ref))),
             management: None,
+            defaults: None,
             mesh: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             shards: Vec::new(),
             wires: Vec::new(),
@@ -110,6 +116,7 @@ impl World {
     /// Starts the relay on what the disks hold.
     fn start(&mut self, disks: Vec<Disk>) {
         self.forget_requests();
+        self.forget_defaults();
         self.shards.clear();
         self.links = Links::default();
         let shards = usize::from(self.scenario.shards);
@@ -136,8 +143,12 @@ impl World {
             let fanout = self.dice.chance(500);
             let resource = ResourceUrl::new(format!("resource:{}", self.dice.below(3))).unwrap();
             let recipients = if fanout { self.dice.between(1, 6) } else { 1 };
-            let recipients = (0..recipients).map(|_| self.recipient(&resource)).collect();
+            let recipients: Arc<[_]> = (0..recipients).map(|_| self.recipient(&resource)).collect();
             let sender = self.dice.below(self.clients.len());
+            match recipients.iter().all(|recipient| self.clients[sender].elsewhere(recipient).is_none()) {
+                true => self.model.allowances.local_stream(number, self.clients[sender].relay()),
+                false => self.model.allowances.crossing_stream(&recipients),
+            }
             let (queue, not_before) = (VecDeque::new(), Timestamp(0));
             self.clients[sender].streams.push(Stream {
                 number,
@@ -285,6 +296,7 @@ impl World {
             self.finish_restart();
         }
         self.manage();
+        self.change_defaults();
     }
 
     /// Once everything is durable, the last acknowledgements go out and the relay starts again.
@@ -321,6 +333,7 @@ impl World {
             self.shards[shard].relay.handle_timeout(now);
         }
         self.read_letters(shard);
+        self.hear_defaults(shard);
         self.answer_calls(shard);
         self.receive(shard);
         self.serve(shard);
@@ -548,6 +561,7 @@ impl World {
         (self.scenario.append_delay, self.scenario.batch_bytes) = (5, 1 << 20);
         self.shards.iter_mut().for_each(|shard| shard.stopped_until = Timestamp(0));
         self.mend_management();
+        self.mend_defaults();
         if !self.scenario.calm {
             self.all_connect_anew();
         }
@@ -582,6 +596,7 @@ impl World {
         };
         !self.draining
             && self.management.as_ref().is_none_or(Management::is_at_rest)
+            && self.defaults.as_ref().is_none_or(Defaults::is_at_rest)
             && self.shards.iter_mut().all(at_rest)
             && self.mesh.iter().flatten().all(VecDeque::is_empty)
             && self.links.are_quiet()
