@@ -133,7 +133,7 @@ impl DiskFile for DirectFile {
         }
     }
 
-    /// See [`DURABLE_WRITES`]: nothing is left to do.
+    /// Every write was durable when it ended: nothing is left to do.
     async fn sync(&self) -> io::Result<()> {
         Ok(())
     }
