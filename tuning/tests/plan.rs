@@ -26,7 +26,7 @@ fn a_plan_has_every_answer_its_settings_its_assumptions_and_the_figures_with_the
         "Settings for furrow.toml",
         "[shards]",
         "Assumed",
-        "RESULTS.md, run online --shards 2",
+        "RESULTS.md, beside the peers, online 100 B",
         "storage/FORMAT.md",
     ] {
         assert!(text.contains(word), "{word} is not in {text}");
