@@ -1,20 +1,30 @@
 //! What the service manager is told (sd_notify(3)): ready, reloading, stopping; and the watchdog, which is fed only while
 //! every shard answers.
 //!
-//! Without a service manager nothing of this does anything. It never decides what the relay does.
+//! Without a service manager nothing of this does anything. It never decides what the relay does, and a manager that hangs
+//! makes nobody here wait for long: one thread speaks to it, and the others wait for that one for a second at most.
 
 use crate::events;
 use crossbeam::utils::CachePadded;
 use relay_core::relay::ShardId;
 use sd_notify::NotifyState;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What a shard that has ended in order shows instead of a count.
 const ENDED: u64 = u64::MAX;
+/// How long the service manager may take to take a message; it does at once unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How to say something, and whom to tell how that went.
+type Saying = (Box<dyn FnOnce() -> io::Result<()> + Send>, mpsc::SyncSender<io::Result<()>>);
+
+/// The way to the thread that speaks to the manager, which begins with the first message.
+static SPEAKER: OnceLock<mpsc::SyncSender<Saying>> = OnceLock::new();
 
 /// The pulses of all shards: counters that move as long as the shard's executor gets around to its time task.
 #[derive(Clone, Debug)]
@@ -80,25 +90,53 @@ impl Rounds {
 
 /// Says that the relay serves; `status` is one line for `systemctl status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    let status = status.to_owned();
+    tell(move || sd_notify::notify(false, &[NotifyState::Ready, NotifyState::Status(&status)]));
 }
 
 /// Says that the relay reads its configuration again; [`ready`] follows.
 pub fn reloading() {
     // The time tells the manager which of several reloads this is.
     let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
-    tell(&[NotifyState::Reloading, now]);
+    tell(move || sd_notify::notify(false, &[NotifyState::Reloading, now]));
 }
 
 /// Says that the relay shuts down.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("completing what was received")]);
+    let status = NotifyState::Status("completing what was received");
+    tell(move || sd_notify::notify(false, &[NotifyState::Stopping, status]));
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(false, state) {
+fn tell(say: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    if let Err(error) = said(say) {
         tracing::warn!(event = events::MANAGER_DEAF, %error, "the service manager cannot be told how the relay is");
     }
+}
+
+fn said(say: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    let speaker = match SPEAKER.get() {
+        Some(speaker) => speaker,
+        None => {
+            let speaker = speaker()?;
+            SPEAKER.get_or_init(|| speaker)
+        }
+    };
+    let (done, answer) = mpsc::sync_channel(1);
+    let hangs = || io::Error::from(io::ErrorKind::TimedOut);
+    speaker.try_send((Box::new(say), done)).map_err(|_| hangs())?;
+    answer.recv_timeout(PATIENCE).map_err(|_| hangs())?
+}
+
+/// Begins the thread. One message may wait for another that hangs; what comes then is not said.
+fn speaker() -> io::Result<mpsc::SyncSender<Saying>> {
+    let (speaker, sayings) = mpsc::sync_channel::<Saying>(1);
+    std::thread::Builder::new().name("notify".into()).spawn(move || {
+        for (say, done) in sayings {
+            // Whoever asked may have lost patience.
+            let _ = done.send(say());
+        }
+    })?;
+    Ok(speaker)
 }
 
 /// The thread that feeds the service manager's watchdog. It ends when this is dropped.
@@ -114,7 +152,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// The system has no thread to spare.
-    pub fn start(pulses: Pulses) -> std::io::Result<Self> {
+    pub fn start(pulses: Pulses) -> io::Result<Self> {
         let mut microseconds = 0;
         if !sd_notify::watchdog_enabled(false, &mut microseconds) {
             return Ok(Self { stop: None, thread: None });
@@ -125,7 +163,7 @@ impl Watchdog {
             let mut rounds = Rounds::new(pulses);
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 if rounds.all_have_moved() {
-                    tell(&[NotifyState::Watchdog]);
+                    tell(|| sd_notify::notify(false, &[NotifyState::Watchdog]));
                 }
             }
         };

@@ -146,6 +146,27 @@ async fn who_connects_while_the_relay_is_down_is_served_when_it_is_up() {
 }
 
 #[test]
+fn a_manager_that_hangs_does_not_keep_the_relay_from_ending() {
+    let mut manager = Manager::new(|_| {});
+    manager.start("sstp");
+    manager.hear("READY=1");
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    filler.connect(manager.folder.path().join("notify")).unwrap();
+    // Whoever says more waits until something of it is read, which nobody does.
+    while filler.send(b"STATUS=full").is_ok() {}
+    manager.signal(Signal::TERM);
+    let end = Instant::now() + PATIENCE;
+    while manager.service.as_mut().unwrap().try_wait().unwrap().is_none() {
+        assert!(Instant::now() < end, "the relay hangs with its manager");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (status, log) = manager.wait();
+    assert!(status.success());
+    assert!(log.contains("the service manager cannot be told"), "{log}");
+}
+
+#[test]
 fn a_killed_relay_leaves_a_socket_that_its_successor_can_use() {
     let mut manager = Manager::new(|_| {});
     // As a relay leaves it that is killed in the middle of an accept.
